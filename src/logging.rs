@@ -1,0 +1,272 @@
+//! One line, one write. Log lines go to the log file, or to standard error while that still is the
+//! file that it was at load.
+//!
+//! A line is formatted on the stack and written by one bare system call: no lock, no allocation, no
+//! cancellation point, no signal. So it may be logged from the connect path.
+
+use std::fmt::{self, Write};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::{fs, io, ptr};
+
+use libc::{c_int, c_long};
+use once_cell::race::OnceBox;
+
+use crate::config;
+
+/// The longest line, its end included; what is longer ends in `...`.
+const LONGEST_LINE: usize = 1024;
+/// The log file's descriptor is this or above: programs count on getting the low ones.
+const LOWEST_DESCRIPTOR: c_int = 100;
+
+/// A descriptor and the file that it stood for at load.
+#[derive(Clone, Copy)]
+struct Sink {
+    descriptor: c_int,
+    device: libc::dev_t,
+    inode: libc::ino_t,
+}
+
+/// The logger behind the `log` crate's macros.
+struct Logger {
+    filter: env_logger::Logger,
+    sink: Option<Sink>,
+    stderr: Option<Sink>,
+}
+
+/// None before the start, and for ever where nothing may be written.
+static LOGGER: OnceBox<Logger> = OnceBox::new();
+
+/// Starts logging as the settings say. Called once per process.
+pub fn start(settings: &config::Log, problems: &mut Vec<config::Problem>) {
+    let stderr = Sink::of(libc::STDERR_FILENO);
+    let sink = match &settings.file {
+        None => stderr,
+        Some(path) => match open(path) {
+            Ok(file) => Sink::of(file.into_raw_fd()),
+            Err(error) => {
+                problems.push(config::Problem::log_file(path, &error));
+                stderr
+            }
+        },
+    };
+    let filter = env_logger::Builder::new().parse_filters(&settings.filter).build();
+    let level = filter.filter();
+    let logger = LOGGER.get_or_init(|| Box::new(Logger { filter, sink, stderr }));
+    if log::set_logger(logger).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
+/// Writes a complaint about the settings to standard error, whatever the filter says.
+pub fn complain(message: fmt::Arguments<'_>) {
+    let Some(stderr) = LOGGER.get().and_then(|logger| logger.stderr) else { return };
+    let mut line = Line::new();
+    // Formatting into a line does not fail.
+    let _ = write!(line, "egress-shim: {message}");
+    stderr.write(line.end());
+}
+
+impl log::Log for Logger {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.filter.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        let Some(sink) = self.sink.filter(|_| self.enabled(record.metadata())) else { return };
+        let mut line = Line::new();
+        // SAFETY: getpid(2) always succeeds.
+        let process = unsafe { libc::getpid() };
+        // Formatting into a line does not fail.
+        let _ = write!(
+            line,
+            "{} egress-shim[{process}] {}: {}",
+            Now,
+            record.level().as_str(),
+            record.args()
+        );
+        sink.write(line.end());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Opens the log file to append to, out of the way of the program's own descriptors. `O_NONBLOCK`:
+/// a pipe that nobody reads must not hold up the program.
+fn open(path: &Path) -> io::Result<OwnedFd> {
+    let file: OwnedFd = fs::File::options()
+        .append(true)
+        .create(true)
+        .mode(0o644)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(path)?
+        .into();
+    for lowest in [LOWEST_DESCRIPTOR, libc::STDERR_FILENO + 1] {
+        // SAFETY: fcntl(2) on a descriptor that we own; the new one is owned below.
+        let moved = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) };
+        if moved >= 0 {
+            // SAFETY: fcntl has just made it, and nobody else knows it.
+            return Ok(unsafe { std::os::fd::FromRawFd::from_raw_fd(moved) });
+        }
+    }
+    Err(io::Error::last_os_error())
+}
+
+impl Sink {
+    fn of(descriptor: c_int) -> Option<Self> {
+        // SAFETY: all zeros are a valid stat, and fstat(2) bears any descriptor.
+        unsafe {
+            let mut status: libc::stat = std::mem::zeroed();
+            (libc::fstat(descriptor, &raw mut status) == 0).then_some(Self {
+                descriptor,
+                device: status.st_dev,
+                inode: status.st_ino,
+            })
+        }
+    }
+
+    /// Whether the descriptor still stands for the same file: a program that closes it and gets its
+    /// number again must not find our lines in its data.
+    fn is_same(self) -> bool {
+        Self::of(self.descriptor)
+            .is_some_and(|now| now.device == self.device && now.inode == self.inode)
+    }
+
+    /// Writes a line if the descriptor still is ours to write to.
+    ///
+    /// One write(2), whose signals are kept from the program: `SIGPIPE` of a pipe without a reader
+    /// and `SIGXFSZ` of a file at its limit would end it.
+    ///
+    /// All are bare system calls: libc's are cancellation points, and a signal set of the kernel is
+    /// one word.
+    fn write(self, line: &[u8]) {
+        const SIZE: usize = size_of::<u64>();
+        let signals: u64 = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
+        let mut mask: u64 = 0;
+        let mut pending: u64 = 0;
+        let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        if !self.is_same() {
+            return;
+        }
+        // SAFETY: every pointer is to a local of the size that the kernel is told.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_BLOCK,
+                &raw const signals,
+                &raw mut mask,
+                SIZE,
+            );
+            libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SIZE);
+            let written: c_long =
+                libc::syscall(libc::SYS_write, self.descriptor, line.as_ptr(), line.len());
+            if written < 0 {
+                // Takes back the signal of this write, but none that was there before.
+                let ours = signals & !pending;
+                libc::syscall(
+                    libc::SYS_rt_sigtimedwait,
+                    &raw const ours,
+                    ptr::null::<libc::siginfo_t>(),
+                    &raw const now,
+                    SIZE,
+                );
+            }
+            libc::syscall(
+                libc::SYS_rt_sigprocmask,
+                libc::SIG_SETMASK,
+                &raw const mask,
+                ptr::null::<u64>(),
+                SIZE,
+            );
+        }
+    }
+}
+
+/// A line under construction, on the stack.
+struct Line {
+    buffer: [u8; LONGEST_LINE],
+    length: usize,
+    cut: bool,
+}
+
+impl Line {
+    /// What replaces the end of a line that is too long.
+    const CUT: &[u8] = b"...";
+    /// What a message may fill: room is kept for the cut and the line's end.
+    const ROOM: usize = LONGEST_LINE - Self::CUT.len() - 1;
+
+    fn new() -> Self {
+        Self { buffer: [0; LONGEST_LINE], length: 0, cut: false }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        for (slot, byte) in self.buffer.iter_mut().skip(self.length).zip(bytes) {
+            *slot = *byte;
+            self.length += 1;
+        }
+    }
+
+    /// The whole line with its end.
+    fn end(&mut self) -> &[u8] {
+        if self.cut {
+            self.push(Self::CUT);
+        }
+        self.push(b"\n");
+        self.buffer.get(..self.length).unwrap_or_default()
+    }
+}
+
+impl Write for Line {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let room = Self::ROOM.saturating_sub(self.length);
+        match text.as_bytes().get(..room) {
+            Some(fitting) if fitting.len() < text.len() => {
+                self.push(fitting);
+                self.cut = true;
+            }
+            _ => self.push(text.as_bytes()),
+        }
+        Ok(())
+    }
+}
+
+/// The time of day in UTC, as `2026-11-21T03:10:57Z`. libc's `gmtime_r` takes a lock.
+struct Now;
+
+impl fmt::Display for Now {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: a local for the time; the clock exists on every kernel.
+        unsafe { libc::clock_gettime(libc::CLOCK_REALTIME, &raw mut now) };
+        write_utc(f, now.tv_sec)
+    }
+}
+
+/// Writes seconds since 1970 as a date and time. Days are counted from 0000-03-01, so that the leap
+/// day is the last of its year.
+fn write_utc(f: &mut impl Write, seconds: i64) -> fmt::Result {
+    let (days, second) = (seconds.div_euclid(86_400) + 719_468, seconds.rem_euclid(86_400));
+    let (era, day) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let date = day - (153 * month + 2) / 5 + 1;
+    let (month, carry) = if month < 10 { (month + 3, 0) } else { (month - 9, 1) };
+    let year = era * 400 + year + carry;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    write!(f, "{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// The calling thread's errno.
+#[must_use]
+pub fn errno() -> c_int {
+    // SAFETY: errno's address is valid as long as its thread lives.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets the calling thread's errno.
+pub fn set_errno(errno: c_int) {
+    // SAFETY: as in `errno`.
+    unsafe { *libc::__errno_location() = errno };
+}
