@@ -75,7 +75,7 @@ pub fn before_connect(socket: c_int) {
 
 /// Switches keepalive on for a TCP socket and sets each timing that still is the default of its
 /// network namespace. What differs from that default the program has set itself: it stays.
-#[must_use] 
+#[must_use]
 pub fn apply(socket: c_int, wanted: Timings) -> Outcome {
     let Some(current) = Timings::of(socket) else { return Outcome::NotTcp };
     let default = default_for(current, wanted);

@@ -18,6 +18,13 @@
 //! | [`config`] | the settings and their problems |
 //! | [`logging`] | one line, one write |
 
+#![warn(missing_docs)]
+// A panic would end the host program.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
 pub mod allowlist;
 pub mod config;
 pub mod keepalive;

@@ -27,7 +27,7 @@ pub type GetAddrInfo = unsafe extern "C" fn(
 /// # Safety
 /// The node is null or a C string, as getaddrinfo(3) asks.
 #[inline(never)]
-#[must_use] 
+#[must_use]
 pub unsafe fn is_listed(node: *const c_char) -> bool {
     let errno = logging::errno();
     let listed = match allowlist() {
