@@ -5,9 +5,12 @@
 
 use std::fmt;
 use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -119,4 +122,52 @@ pub fn output(command: &mut Command) -> String {
 /// What a command wrote to standard output.
 pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// How a command ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// What it gave; none when it had to be ended.
+    pub output: Option<Output>,
+    /// How long it ran.
+    pub time: Duration,
+}
+
+/// Runs a command for at most so long, then kills it.
+pub fn run_for(command: &mut Command, most: Duration) -> Ended {
+    let start = Instant::now();
+    let mut child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap_or_else(|error| panic!("{command:?} starts: {error}"));
+    // Read in threads of their own: a full pipe must not be what it waits for.
+    let mut pipes = (child.stdout.take(), child.stderr.take());
+    let (output, time) = thread::scope(|scope| {
+        let stdout = scope.spawn(|| read(&mut pipes.0));
+        let stderr = scope.spawn(|| read(&mut pipes.1));
+        let status = loop {
+            if let Some(status) = child.try_wait().expect("the child can be waited for") {
+                break Some(status);
+            }
+            if start.elapsed() > most {
+                child.kill().expect("the child can be killed");
+                child.wait().expect("the child can be waited for");
+                break None;
+            }
+            thread::sleep(Duration::from_millis(5));
+        };
+        let time = start.elapsed();
+        let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+        (status.map(|status| Output { status, stdout, stderr }), time)
+    });
+    Ended { output, time }
+}
+
+fn read(pipe: &mut Option<impl Read>) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    if let Some(pipe) = pipe {
+        pipe.read_to_end(&mut bytes).expect("the pipe can be read");
+    }
+    bytes
 }
