@@ -51,7 +51,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         waited = int(found[1] or 0)
         time.sleep(waited)
-        body = json.dumps({"answer": 42, "waited": waited, "client": address, "family": family}).encode() + b"\n"
+        answer = {"answer": 42, "waited": waited, "client": address, "family": family}
+        body = json.dumps(answer).encode() + b"\n"
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))

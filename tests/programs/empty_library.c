@@ -1,0 +1,1 @@
+// A shared library without anything: what it costs to preload any.
