@@ -242,7 +242,7 @@ fn environment() -> impl Iterator<Item = &'static [u8]> {
 }
 
 /// Makes settings of environment entries (`NAME=value`). An empty value is none.
-fn parse<'a>(environment: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<Problem>) {
+pub fn parse<'a>(environment: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<Problem>) {
     let mut problems = Vec::new();
     let mut values = [None; VARIABLES.len()];
     for entry in environment.filter(|entry| entry.starts_with(SWITCH.as_bytes())) {

@@ -1,0 +1,68 @@
+//! Patterns and matching against a model that is slow and plain.
+//!
+//! Input: patterns, a line feed, a name.
+
+#![no_main]
+
+#[allow(dead_code, reason = "the target uses its part")]
+#[path = "../../../src/allowlist.rs"]
+mod allowlist;
+
+use allowlist::{Allowlist, patterns};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|input: &[u8]| {
+    let end = input.iter().position(|&byte| byte == b'\n').unwrap_or(input.len());
+    let (text, name) = input.split_at(end);
+    let name = name.get(1..).unwrap_or_default();
+    let mut allowlist = Allowlist::default();
+    let right: Vec<&[u8]> = patterns(text, false)
+        .map(|(_, pattern)| pattern)
+        .filter(|pattern| allowlist.add(pattern).is_ok())
+        .collect();
+    assert_eq!(allowlist.contains(name), model(&right, name), "{right:?} {name:?}");
+});
+
+/// Whether right patterns list a name, word for word as the README says it.
+fn model(patterns: &[&[u8]], name: &[u8]) -> bool {
+    let name = normal(name);
+    let numeric = name.contains(':') || {
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let hex = last.strip_prefix("0x");
+        !last.is_empty() && last.chars().all(|byte| byte.is_ascii_digit())
+            || hex.is_some_and(|hex| hex.chars().all(|byte| byte.is_ascii_hexdigit()))
+    };
+    if name.is_empty() || name.chars().count() > 253 || numeric {
+        return false;
+    }
+    let any = |exempt: bool| {
+        patterns.iter().any(|pattern| {
+            let pattern = normal(pattern);
+            let (this_exempts, pattern) = match pattern.strip_prefix('!') {
+                Some(rest) => (true, rest),
+                None => (false, pattern.as_str()),
+            };
+            this_exempts == exempt && matches(pattern, &name)
+        })
+    };
+    any(false) && !any(true)
+}
+
+fn matches(pattern: &str, name: &str) -> bool {
+    if pattern == "*" {
+        return name != "localhost" && !name.ends_with(".localhost");
+    }
+    if let Some(domain) = pattern.strip_prefix("*.") {
+        return name.ends_with(&format!(".{domain}"));
+    }
+    if let Some(domain) = pattern.strip_prefix('.') {
+        return name == domain || name.ends_with(&format!(".{domain}"));
+    }
+    name == pattern
+}
+
+/// Lower case, one trailing dot less, each byte as one character.
+fn normal(name: &[u8]) -> String {
+    let name = name.strip_suffix(b".").unwrap_or(name);
+    name.to_ascii_lowercase().into_iter().map(char::from).collect()
+}
