@@ -19,7 +19,7 @@ use once_cell::race::OnceBox;
 
 use crate::allowlist::{self, Allowlist};
 use crate::keepalive::Timings;
-use crate::logging;
+use crate::{logging, resolver};
 
 /// `off`: the library does nothing at all. Looked at before anything else.
 const SWITCH: &str = "EGRESS_SHIM";
@@ -46,6 +46,8 @@ const DEFAULT_TIMINGS: Timings = Timings { idle: 60, interval: 60, count: 5 };
 const DEFAULT_LOG: &str = "warn";
 /// The exit status of `EGRESS_SHIM_STRICT` (`EX_CONFIG` in sysexits.h).
 const EXIT_CONFIG: c_int = 78;
+/// A larger file is no list of hosts, and the program needs its memory for itself.
+const LARGEST_FILE: u64 = 16 << 20;
 /// So many wrong patterns are reported one by one; a file may hold any number.
 const PATTERNS_REPORTED: usize = 10;
 
@@ -55,7 +57,7 @@ pub struct Problem {
     variable: String,
     /// Where in the setting, for a file: `/path line 3: `.
     place: String,
-    part: Vec<u8>,
+    part: String,
     right: Cow<'static, str>,
     instead: Cow<'static, str>,
 }
@@ -70,7 +72,7 @@ impl Problem {
         Self {
             variable: variable.to_owned(),
             place: String::new(),
-            part: part.to_owned(),
+            part: shown(part),
             right: right.into(),
             instead: instead.into(),
         }
@@ -79,26 +81,29 @@ impl Problem {
     /// A log file that cannot be opened.
     #[must_use]
     pub fn log_file(path: &Path, error: &io::Error) -> Self {
-        let right = format!("a file to append to is needed, and this is none ({error})");
+        let right = format!("it cannot be appended to: {error}");
         Self::new(LOG_FILE, path.as_os_str().as_bytes(), right, "standard error is used")
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        /// More of a wrong part than this does not help its reader.
-        const SHOWN: usize = 100;
-        let shown = self.part.get(..SHOWN).unwrap_or(&self.part);
-        let more = if shown.len() < self.part.len() { "..." } else { "" };
-        write!(
-            f,
-            "{}: {}\"{}{more}\": {}",
-            self.variable,
-            self.place,
-            shown.escape_ascii(),
-            self.right
-        )
+        write!(f, "{}: {}\"{}\": {}", self.variable, self.place, self.part, self.right)
     }
+}
+
+/// What is shown of a part, a name or a path: printable, and so much that the whole line with two
+/// of them fits.
+fn shown(bytes: &[u8]) -> String {
+    const MOST: usize = 300;
+    let mut text = String::new();
+    for byte in bytes {
+        if text.len() >= MOST {
+            return text + "...";
+        }
+        text.extend(std::ascii::escape_default(*byte).map(char::from));
+    }
+    text
 }
 
 /// The settings of this process.
@@ -164,7 +169,7 @@ fn start(settings: &Settings, mut problems: Vec<Problem>) {
     if settings.strict
         && let Some(patterns) = &settings.ipv4_only
     {
-        problems.extend(patterns.load().1);
+        problems.extend(resolver::load_allowlist(patterns));
     }
     report_to(&problems, settings.strict);
     log::info!("{} {} is loaded: {settings}", env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
@@ -177,7 +182,8 @@ pub fn report(problems: &[Problem]) {
 
 fn report_to(problems: &[Problem], strict: bool) {
     for problem in problems {
-        let instead = if strict { "nothing is run" } else { &problem.instead };
+        let instead =
+            if strict { "the program is not run (EGRESS_SHIM_STRICT=1)" } else { &problem.instead };
         logging::complain(format_args!("{problem}; {instead}"));
     }
     if strict && !problems.is_empty() {
@@ -246,23 +252,25 @@ pub fn parse<'a>(environment: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<
     let mut problems = Vec::new();
     let mut values = [None; VARIABLES.len()];
     for entry in environment.filter(|entry| entry.starts_with(SWITCH.as_bytes())) {
-        let end = entry.iter().position(|&byte| byte == b'=').unwrap_or(entry.len());
+        // As getenv(3) does, passes over what has no `=`.
+        let Some(end) = entry.iter().position(|&byte| byte == b'=') else { continue };
         let (name, value) = entry.split_at(end);
         let value = value.get(1..).unwrap_or_default().trim_ascii();
         let known = VARIABLES.iter().position(|known| known.as_bytes() == name);
         match known.and_then(|index| values.get_mut(index)) {
             // As for getenv(3), the first of two entries counts.
-            Some(slot) => *slot = slot.or(Some(value).filter(|value| !value.is_empty())),
-            None if name.get(SWITCH.len()) == Some(&b'_') => problems.push(Problem::new(
-                &name.escape_ascii().to_string(),
+            Some(slot) => _ = slot.get_or_insert(value),
+            None if is_meant_for_us(name) => problems.push(Problem::new(
+                &shown(name),
                 value,
-                format!("no such setting (there are {})", VARIABLES.join(", ")),
+                format!("there is no such setting, only {}", VARIABLES.join(", ")),
                 "it is ignored",
             )),
             None => {}
         }
     }
-    let [switch, ipv4_only, ipv4_only_file, keepalive, log, log_file, strict] = values;
+    let [switch, ipv4_only, ipv4_only_file, keepalive, log, log_file, strict] =
+        values.map(|value| value.filter(|value| !value.is_empty()));
 
     if switch.is_some_and(|value| value.eq_ignore_ascii_case(b"off")) {
         return (Settings::default(), Vec::new());
@@ -271,7 +279,7 @@ pub fn parse<'a>(environment: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<
         problems.push(Problem::new(SWITCH, value, "it is on or off", "on is used"));
     }
     if let Some(value) = strict.filter(|&value| value != b"1" && value != b"0") {
-        problems.push(Problem::new(STRICT, value, "it is 1 or not set", "it counts as not set"));
+        problems.push(Problem::new(STRICT, value, "it is 1, or 0 or not set", "0 is used"));
     }
     let settings = Settings {
         keepalive: keepalive
@@ -293,6 +301,14 @@ pub fn parse<'a>(environment: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<
         add_patterns(&mut Allowlist::default(), value, None, &mut problems);
     }
     (settings, problems)
+}
+
+/// Whether a variable that is none of ours was meant to be. Kubernetes puts `NAME_SERVICE_HOST`,
+/// `NAME_PORT` and more of that kind into every container beside a Service with our name.
+fn is_meant_for_us(name: &[u8]) -> bool {
+    name.strip_prefix(SWITCH.as_bytes()).is_some_and(|rest| {
+        rest.starts_with(b"_") && !rest.starts_with(b"_SERVICE_") && !rest.starts_with(b"_PORT")
+    })
 }
 
 /// A path that stays right when the program changes its directory.
@@ -324,7 +340,7 @@ fn parse_keepalive(value: &[u8], problems: &mut Vec<Problem>) -> Option<Timings>
             problems.push(Problem::new(
                 KEEPALIVE,
                 part,
-                "it is on, off or any of idle=S,interval=S,count=N",
+                "it is on or off alone, or any of idle=S,interval=S,count=N",
                 "this part is ignored",
             ));
             continue;
@@ -334,7 +350,7 @@ fn parse_keepalive(value: &[u8], problems: &mut Vec<Problem>) -> Option<Timings>
                 KEEPALIVE,
                 part,
                 format!("{} is given twice", name.escape_ascii()),
-                format!("the first, {timing}, is used"),
+                format!("{timing} is used"),
             ));
             continue;
         }
@@ -365,9 +381,10 @@ fn parse_number(digits: &[u8]) -> Option<c_int> {
 /// does not exist, and a misspelt level would silence the log without a word.
 fn parse_log_filter(value: &[u8], problems: &mut Vec<Problem>) -> String {
     let is_level = |word: &str| word.parse::<LevelFilter>().is_ok();
+    // Those that log. A slash, which env_logger would take for a filter of texts, is in no name.
     let is_module = |word: &str| {
-        word.strip_prefix(env!("CARGO_CRATE_NAME"))
-            .is_some_and(|rest| rest.is_empty() || rest.starts_with("::"))
+        let rest = word.strip_prefix(env!("CARGO_CRATE_NAME"));
+        matches!(rest, Some("" | "::config" | "::keepalive" | "::resolver"))
     };
     let mut filter = Vec::new();
     for part in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
@@ -384,8 +401,8 @@ fn parse_log_filter(value: &[u8], problems: &mut Vec<Problem>) -> String {
             problems.push(Problem::new(
                 LOG,
                 part,
-                "it is off, error, warn, info, debug or trace; for one module \
-                 egress_shim::MODULE=LEVEL",
+                "it is off, error, warn, info, debug or trace, or egress_shim::MODULE=LEVEL for \
+                 config, keepalive or resolver",
                 "this part is ignored",
             ));
         }
@@ -404,12 +421,16 @@ impl Patterns {
         add_patterns(&mut allowlist, &self.list, None, &mut Vec::new());
         if let Some(path) = &self.file {
             match without_cancellation(|| read_file(path)) {
-                Ok(text) => add_patterns(&mut allowlist, &text, Some(path), &mut problems),
+                Ok(text) => {
+                    // What an editor on Windows may put before a text says nothing of a host.
+                    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+                    add_patterns(&mut allowlist, text, Some(path), &mut problems);
+                }
                 Err(error) => problems.push(Problem::new(
                     IPV4_ONLY_FILE,
                     path.as_os_str().as_bytes(),
-                    format!("a file of host patterns is needed, and this is none ({error})"),
-                    format!("only {IPV4_ONLY} is used"),
+                    format!("it cannot be read as a file of host patterns: {error}"),
+                    "it lists no host",
                 )),
             }
         }
@@ -426,7 +447,7 @@ fn add_patterns(
 ) {
     let variable = if file.is_some() { IPV4_ONLY_FILE } else { IPV4_ONLY };
     let place = |line| match file {
-        Some(path) => format!("{} line {line}: ", path.as_os_str().as_bytes().escape_ascii()),
+        Some(path) => format!("{} line {line}: ", shown(path.as_os_str().as_bytes())),
         None => String::new(),
     };
     let mut wrong = 0_usize;
@@ -443,7 +464,7 @@ fn add_patterns(
         problems.push(Problem::new(
             variable,
             b"...",
-            format!("{more} more patterns are wrong"),
+            format!("so many more are wrong: {more}"),
             "they are ignored",
         ));
     }
@@ -451,12 +472,19 @@ fn add_patterns(
 
 /// Reads a regular file whole. `O_NONBLOCK`, for a named pipe must not hold up the program.
 fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
-    if !file.metadata()?.is_file() {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
         return Err(io::Error::other("not a regular file"));
     }
+    if metadata.len() > LARGEST_FILE {
+        return Err(io::Error::other("larger than 16 MiB"));
+    }
     let mut text = Vec::new();
-    file.read_to_end(&mut text)?;
+    file.take(LARGEST_FILE + 1).read_to_end(&mut text)?;
+    if text.len() as u64 > LARGEST_FILE {
+        return Err(io::Error::other("larger than 16 MiB"));
+    }
     Ok(text)
 }
 
@@ -474,4 +502,388 @@ fn without_cancellation<T>(f: impl FnOnce() -> T) -> T {
     // SAFETY: as above; the second pointer may not be null in POSIX.
     unsafe { pthread_setcancelstate(old, &raw mut old) };
     value
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allowlist::tests::Random;
+
+    /// The settings that environment entries make, and of each problem the variable and the part.
+    fn parsed(entries: &[&[u8]]) -> (Settings, Vec<String>) {
+        let (settings, problems) = parse(entries.iter().copied());
+        let of_problem = |problem: Problem| {
+            let line = problem.to_string();
+            let (start, right) = line.rsplit_once("\": ").expect("VARIABLE: \"PART\": RIGHT");
+            assert!(!right.is_empty() && !problem.instead.is_empty(), "{problem:?}");
+            start.replacen(": \"", " ", 1)
+        };
+        (settings, problems.into_iter().map(of_problem).collect())
+    }
+
+    /// The settings that `EGRESS_SHIM` and these endings and values make.
+    fn set(values: &[(&str, &str)]) -> (Settings, Vec<String>) {
+        let entries: Vec<_> =
+            values.iter().map(|(name, value)| format!("EGRESS_SHIM{name}={value}")).collect();
+        parsed(&entries.iter().map(String::as_bytes).collect::<Vec<_>>())
+    }
+
+    fn defaults() -> Settings {
+        Settings {
+            keepalive: Some(DEFAULT_TIMINGS),
+            log: Some(Log { filter: "warn".to_owned(), file: None }),
+            ..Settings::default()
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let timings = Timings { idle: 60, interval: 60, count: 5 };
+        assert_eq!(set(&[]), (defaults(), vec![]));
+        assert_eq!(set(&[]).0.keepalive, Some(timings));
+    }
+
+    #[test]
+    fn an_empty_value_is_none() {
+        for value in ["", " ", " \t\r\n"] {
+            let variables = VARIABLES.map(|variable| (&variable[SWITCH.len()..], value));
+            assert_eq!(set(&variables), (defaults(), vec![]), "every variable is {value:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_looked_at() {
+        let entries: [&[u8]; 8] = [
+            b"",
+            b"=",
+            b"=EGRESS_SHIM_LOG=x",
+            b"EGRESS_SHIMX=off",
+            b"EGRESS_SHIM2_LOG=x",
+            b"egress_shim_log=x",
+            b"XEGRESS_SHIM=off",
+            b"EGRESS=off",
+        ];
+        assert_eq!(parsed(&entries), (defaults(), vec![]));
+    }
+
+    #[test]
+    fn a_variable_that_there_is_not_is_a_problem_of_its_own() {
+        let wanted = vec![
+            "EGRESS_SHIM_IPV4ONLY a.b".to_owned(),
+            "EGRESS_SHIM_ ".to_owned(),
+            r"EGRESS_SHIM_\x1b[m\xff x=y".to_owned(),
+        ];
+        let entries: [&[u8]; 3] =
+            [b"EGRESS_SHIM_IPV4ONLY=a.b", b"EGRESS_SHIM_=", b"EGRESS_SHIM_\x1b[m\xff=x=y"];
+        assert_eq!(parsed(&entries), (defaults(), wanted));
+    }
+
+    #[test]
+    fn the_switch_is_looked_at_before_anything_else() {
+        let others = [
+            ("_LOG", "x"),
+            ("_KEEPALIVE", "x"),
+            ("_IPV4_ONLY", "1.2.3.4"),
+            ("_STRICT", "x"),
+            ("_NO_SUCH", "x"),
+            ("_IPV4_ONLY_FILE", "/"),
+            ("_LOG_FILE", "/"),
+        ];
+        for value in ["off", "OFF", " Off "] {
+            for place in [0, 3, others.len()] {
+                let mut values = others.to_vec();
+                values.insert(place, ("", value));
+                assert_eq!(set(&values), (Settings::default(), vec![]), "{values:?}");
+            }
+        }
+        for value in ["on", "ON", " on"] {
+            assert_eq!(set(&[("", value)]), (defaults(), vec![]), "{value:?}");
+        }
+        for value in ["0", "1", "no", "of", "off.", "off,on"] {
+            let wanted = vec![format!("EGRESS_SHIM {value}")];
+            assert_eq!(set(&[("", value)]), (defaults(), wanted), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn strict_is_1_or_not_set() {
+        for (value, strict, right) in [
+            ("1", true, true),
+            (" 1\n", true, true),
+            ("0", false, true),
+            ("yes", false, false),
+            ("true", false, false),
+            ("01", false, false),
+            ("on", false, false),
+            ("2", false, false),
+        ] {
+            let wanted = if right { vec![] } else { vec![format!("EGRESS_SHIM_STRICT {value}")] };
+            let (settings, problems) = set(&[("_STRICT", value)]);
+            assert_eq!((settings.strict, problems), (strict, wanted), "{value:?}");
+        }
+    }
+
+    /// A value, the timings that it makes, its wrong parts.
+    type Keepalive<'a> = (&'a str, Option<[c_int; 3]>, &'a [&'a str]);
+
+    fn assert_keepalive(table: &[Keepalive<'_>]) {
+        for (value, wanted, wrong) in table {
+            let wanted = wanted.map(|[idle, interval, count]| Timings { idle, interval, count });
+            let wrong: Vec<_> =
+                wrong.iter().map(|part| format!("EGRESS_SHIM_KEEPALIVE {part}")).collect();
+            let (settings, problems) = set(&[("_KEEPALIVE", value)]);
+            assert_eq!((settings.keepalive, problems), (wanted, wrong), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn keepalive_takes_on_off_or_any_of_the_three_timings_up_to_the_limits_of_the_kernel() {
+        assert_keepalive(&[
+            ("on", Some([60, 60, 5]), &[]),
+            ("ON", Some([60, 60, 5]), &[]),
+            ("off", None, &[]),
+            (" Off\n", None, &[]),
+            ("idle=1", Some([1, 60, 5]), &[]),
+            ("interval=1", Some([60, 1, 5]), &[]),
+            ("count=1", Some([60, 60, 1]), &[]),
+            ("idle=32767,interval=32767,count=127", Some([32767, 32767, 127]), &[]),
+            ("count=2,idle=3,interval=4", Some([3, 4, 2]), &[]),
+            (" idle = 7 ,\tcount=8", Some([7, 60, 8]), &[]),
+            ("idle=007", Some([7, 60, 5]), &[]),
+        ]);
+    }
+
+    #[test]
+    fn a_wrong_part_of_keepalive_loses_no_other_part() {
+        assert_keepalive(&[
+            ("idle=0,count=2", Some([60, 60, 2]), &["idle=0"]),
+            (
+                "idle=32768,interval=32768,count=128",
+                Some([60, 60, 5]),
+                &["idle=32768", "interval=32768", "count=128"],
+            ),
+            ("interval=0,count=0", Some([60, 60, 5]), &["interval=0", "count=0"]),
+            ("count=4294967297", Some([60, 60, 5]), &["count=4294967297"]),
+            (
+                "idle=18446744073709551617,count=2",
+                Some([60, 60, 2]),
+                &["idle=18446744073709551617"],
+            ),
+            ("idle=-1", Some([60, 60, 5]), &["idle=-1"]),
+            ("idle=+1", Some([60, 60, 5]), &["idle=+1"]),
+            ("idle=1.5", Some([60, 60, 5]), &["idle=1.5"]),
+            ("idle=1s", Some([60, 60, 5]), &["idle=1s"]),
+            ("idle=0x10", Some([60, 60, 5]), &["idle=0x10"]),
+            ("idle=", Some([60, 60, 5]), &["idle="]),
+            ("idle==1", Some([60, 60, 5]), &["idle==1"]),
+            ("idle=1 2", Some([60, 60, 5]), &["idle=1 2"]),
+            ("idle=٣", Some([60, 60, 5]), &[r"idle=\xd9\xa3"]),
+            ("idle=1 interval=2", Some([60, 60, 5]), &["idle=1 interval=2"]),
+            ("idle=1;interval=2", Some([60, 60, 5]), &["idle=1;interval=2"]),
+            ("idle=1,idle=1", Some([1, 60, 5]), &["idle=1"]),
+            ("idle=1,count=2,idle=3", Some([1, 60, 2]), &["idle=3"]),
+            ("Idle=1,count=2", Some([60, 60, 2]), &["Idle=1"]),
+            ("time=1,count=2", Some([60, 60, 2]), &["time=1"]),
+            ("=1,count=2", Some([60, 60, 2]), &["=1"]),
+            ("idle,count=2", Some([60, 60, 2]), &["idle"]),
+            ("1", Some([60, 60, 5]), &["1"]),
+            ("60,60,5", Some([60, 60, 5]), &["60", "60", "5"]),
+            ("on,count=2", Some([60, 60, 2]), &["on"]),
+            ("off,count=2", Some([60, 60, 2]), &["off"]),
+            ("count=2,", Some([60, 60, 2]), &[""]),
+            (",", Some([60, 60, 5]), &["", ""]),
+        ]);
+    }
+
+    #[test]
+    fn a_log_filter_keeps_its_right_parts() {
+        // Value, the filter made of it, wrong parts.
+        let table: &[(&str, &str, &[&str])] = &[
+            ("off", "off", &[]),
+            ("error", "error", &[]),
+            ("Debug", "Debug", &[]),
+            (" TRACE ", "TRACE", &[]),
+            ("egress_shim", "egress_shim", &[]),
+            ("egress_shim=debug", "egress_shim=debug", &[]),
+            ("egress_shim::keepalive", "egress_shim::keepalive", &[]),
+            ("egress_shim::keepalive = trace", "egress_shim::keepalive=trace", &[]),
+            ("warn, egress_shim::resolver=off", "warn,egress_shim::resolver=off", &[]),
+            ("info,,", "info", &[]),
+            (",", "warn", &[]),
+            ("verbose", "warn", &["verbose"]),
+            ("1", "warn", &["1"]),
+            ("debug,trase", "debug", &["trase"]),
+            ("info/keepalive", "warn", &["info/keepalive"]),
+            ("hyper=debug", "warn", &["hyper=debug"]),
+            ("egress-shim=debug", "warn", &["egress-shim=debug"]),
+            ("egress_shimmer=debug", "warn", &["egress_shimmer=debug"]),
+            ("egress_shim:keepalive=debug", "warn", &["egress_shim:keepalive=debug"]),
+            ("egress_shim=loud", "warn", &["egress_shim=loud"]),
+            ("egress_shim=", "warn", &["egress_shim="]),
+            ("=info", "warn", &["=info"]),
+            ("egress_shim=info=debug", "warn", &["egress_shim=info=debug"]),
+            ("keepalive=trace", "warn", &["keepalive=trace"]),
+        ];
+        for (value, filter, wrong) in table {
+            let wrong: Vec<_> =
+                wrong.iter().map(|part| format!("EGRESS_SHIM_LOG {part}")).collect();
+            let (settings, problems) = set(&[("_LOG", value)]);
+            let seen = settings.log.expect("the switch is on").filter;
+            assert_eq!((seen.as_str(), problems), (*filter, wrong), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_module_in_a_log_filter_is_one_that_the_library_has() {
+        for module in ["", "::config", "::keepalive", "::resolver"] {
+            for level in ["", "=trace"] {
+                let value = format!("egress_shim{module}{level}");
+                let (settings, problems) = set(&[("_LOG", &value)]);
+                let seen = settings.log.map(|log| log.filter);
+                assert_eq!((seen, problems), (Some(value), vec![]));
+            }
+        }
+        for wrong in [
+            "egress_shim::keepalve=trace",
+            "egress_shim::",
+            "egress_shim::keepalive::=info",
+            "egress_shim::keep alive=info",
+            "egress_shim::keepalive/a",
+            "egress_shim::keepalive/a/b",
+            "egress_shim::\u{1b}[m=info",
+        ] {
+            let (settings, problems) = set(&[("_LOG", wrong)]);
+            let wanted = vec![format!("EGRESS_SHIM_LOG {}", wrong.as_bytes().escape_ascii())];
+            let seen = (settings.log.map(|log| log.filter), problems);
+            assert_eq!(seen, (Some("warn".to_owned()), wanted), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_entries_counts() {
+        let entries: [&[u8]; 5] = [
+            b"EGRESS_SHIM_KEEPALIVE=idle=1",
+            b"EGRESS_SHIM_LOG=info",
+            b"EGRESS_SHIM_KEEPALIVE=wrong",
+            b"EGRESS_SHIM_LOG=",
+            b"EGRESS_SHIM_KEEPALIVE=off",
+        ];
+        let (settings, problems) = parsed(&entries);
+        let keepalive = Some(Timings { idle: 1, ..DEFAULT_TIMINGS });
+        let log = Some(Log { filter: "info".to_owned(), file: None });
+        assert_eq!((settings, problems), (Settings { keepalive, log, ..defaults() }, vec![]));
+    }
+
+    #[test]
+    fn the_first_of_two_entries_counts_also_when_it_is_empty() {
+        let entries: [&[u8]; 4] = [
+            b"EGRESS_SHIM=",
+            b"EGRESS_SHIM_KEEPALIVE=",
+            b"EGRESS_SHIM=off",
+            b"EGRESS_SHIM_KEEPALIVE=idle=1",
+        ];
+        assert_eq!(parsed(&entries), (defaults(), vec![]));
+        // getenv(3) passes over what has no `=`.
+        let entries: [&[u8]; 2] = [b"EGRESS_SHIM", b"EGRESS_SHIM=off"];
+        assert_eq!(parsed(&entries), (Settings::default(), vec![]));
+    }
+
+    #[test]
+    fn patterns_are_kept_as_they_stand_and_each_wrong_one_is_a_problem() {
+        let (settings, problems) = set(&[("_IPV4_ONLY", " a.b,1.2.3.4 *.c\n!d a..b ")]);
+        let list = b"a.b,1.2.3.4 *.c\n!d a..b".to_vec();
+        assert_eq!(settings.ipv4_only, Some(Patterns { list, file: None }));
+        assert_eq!(problems, ["EGRESS_SHIM_IPV4_ONLY 1.2.3.4", "EGRESS_SHIM_IPV4_ONLY a..b"]);
+        let (allowlist, problems) = settings.ipv4_only.expect("it is set").load();
+        assert_eq!(problems, [], "what was said once is not said again");
+        let names = ["a.b", "x.c", "d", "a..b", "1.2.3.4"];
+        let listed = names.map(|name| allowlist.contains(name.as_bytes()));
+        assert_eq!(listed, [true, true, false, false, false], "{names:?}");
+    }
+
+    #[test]
+    fn ten_wrong_patterns_are_shown_and_the_others_counted() {
+        for count in [1, 9, 10, 11, 12, 5_000] {
+            let value = "1 ".repeat(count);
+            let (_, problems) = set(&[("_IPV4_ONLY", &value)]);
+            let mut wanted = vec!["EGRESS_SHIM_IPV4_ONLY 1"; count.min(10)];
+            wanted.extend((count > 10).then_some("EGRESS_SHIM_IPV4_ONLY ..."));
+            assert_eq!(problems, wanted, "{count} wrong patterns");
+        }
+    }
+
+    #[test]
+    fn a_relative_path_is_that_of_the_directory_at_load() {
+        let here = std::env::current_dir().expect("the test has a directory");
+        for (value, wanted) in [("a b", here.join("a b")), ("/a/../b", PathBuf::from("/a/../b"))] {
+            let (settings, problems) = set(&[("_IPV4_ONLY_FILE", value), ("_LOG_FILE", value)]);
+            let patterns = Patterns { list: vec![], file: Some(wanted.clone()) };
+            assert_eq!(settings.ipv4_only, Some(patterns));
+            assert_eq!(settings.log.and_then(|log| log.file), Some(wanted));
+            assert_eq!(problems, Vec::<String>::new());
+        }
+    }
+
+    #[test]
+    fn whatever_the_values_are_the_settings_are_sound_and_each_problem_is_one_printable_line() {
+        let pieces = [
+            "on",
+            "off",
+            "idle",
+            "interval",
+            "count",
+            "=",
+            "=",
+            ",",
+            ",",
+            " ",
+            "1",
+            "9",
+            "32767",
+            "0",
+            "-",
+            "egress_shim",
+            "::",
+            "keepalive",
+            "trace",
+            "warn",
+            "*",
+            ".",
+            "!",
+            "a",
+            "localhost",
+            "\u{1b}",
+            "\n",
+            "\"",
+            "\\",
+            "\u{e4}",
+            "#",
+            "/",
+        ];
+        let mut random = Random(78);
+        let mut reported = 0;
+        for _ in 0..20_000 {
+            let values = VARIABLES.map(|variable| {
+                let count = random.below(8);
+                let value: String = (0..count).map(|_| random.of(&pieces)).collect();
+                (&variable[SWITCH.len()..], value)
+            });
+            let entries =
+                values.each_ref().map(|(name, value)| format!("EGRESS_SHIM{name}={value}"));
+            let (settings, problems) = parse(entries.iter().map(String::as_bytes));
+            if let Some(Timings { idle, interval, count }) = settings.keepalive {
+                let sound = (1..=32767).contains(&idle)
+                    && (1..=32767).contains(&interval)
+                    && (1..=127).contains(&count);
+                assert!(sound, "{values:?}: {settings}");
+            }
+            for problem in &problems {
+                let line = problem.to_string();
+                assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?}");
+                assert!(VARIABLES.iter().any(|name| line.starts_with(name)), "{line}");
+            }
+            reported += problems.len();
+        }
+        assert!(reported > 50_000, "only {reported} problems");
+    }
 }

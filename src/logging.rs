@@ -270,3 +270,166 @@ pub fn set_errno(errno: c_int) {
     // SAFETY: as in `errno`.
     unsafe { *libc::__errno_location() = errno };
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Seek};
+
+    fn line(pieces: &[&str]) -> String {
+        let mut line = Line::new();
+        for piece in pieces {
+            line.write_str(piece).expect("a line takes every piece");
+        }
+        String::from_utf8(line.end().to_owned()).expect("the pieces were ASCII")
+    }
+
+    #[test]
+    fn a_line_is_whole_up_to_its_room_and_cut_with_dots_beyond() {
+        let text = |length| "x".repeat(length);
+        let (full, cut) = (text(1020) + "\n", text(1020) + "...\n");
+        let table: &[(&[&str], &str)] = &[
+            (&[], "\n"),
+            (&["a", "", "b"], "ab\n"),
+            (&[&text(1020)], &full),
+            (&[&text(1020), ""], &full),
+            (&[&text(1000), &text(20)], &full),
+            (&[&text(1021)], &cut),
+            (&[&text(1020), "x"], &cut),
+            (&[&text(1019), "xx"], &cut),
+            (&[&text(1000), &text(30), "y", "z"], &cut),
+            (&[&text(100_000), "y"], &cut),
+        ];
+        for (pieces, wanted) in table {
+            let lengths: Vec<_> = pieces.iter().map(|piece| piece.len()).collect();
+            assert_eq!(line(pieces), *wanted, "pieces of {lengths:?} bytes");
+        }
+        assert_eq!(cut.len(), LONGEST_LINE, "the longest line");
+    }
+
+    #[test]
+    fn a_date_is_that_of_the_calendar() {
+        // From GNU date: date -u -d @SECONDS +%FT%TZ
+        let table = [
+            (0, "1970-01-01T00:00:00Z"),
+            (86_399, "1970-01-01T23:59:59Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (951_868_800, "2000-03-01T00:00:00Z"),
+            (1_078_012_800, "2004-02-29T00:00:00Z"),
+            (1_709_164_800, "2024-02-29T00:00:00Z"),
+            (1_735_689_599, "2024-12-31T23:59:59Z"),
+            (1_795_230_657, "2026-11-21T03:10:57Z"),
+            (2_147_483_648, "2038-01-19T03:14:08Z"),
+            (4_107_542_399, "2100-02-28T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+            (13_574_563_200, "2400-02-29T00:00:00Z"),
+            (253_402_300_800, "10000-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59Z"),
+            (-86_400, "1969-12-31T00:00:00Z"),
+            (-58_060_800, "1968-02-29T00:00:00Z"),
+            (-2_203_891_200, "1900-03-01T00:00:00Z"),
+            (-62_135_596_800, "0001-01-01T00:00:00Z"),
+        ];
+        for (seconds, wanted) in table {
+            let mut seen = String::new();
+            write_utc(&mut seen, seconds).expect("a string takes a date");
+            assert_eq!(seen, wanted, "{seconds} s");
+        }
+        for seconds in [i64::MIN, i64::MAX] {
+            write_utc(&mut String::new(), seconds).expect("no clock is too far off");
+        }
+    }
+
+    /// A file without a name, and a descriptor for it.
+    fn file() -> fs::File {
+        let name = c"log";
+        // SAFETY: memfd_create(2) with a C string; the descriptor it makes is owned by the file.
+        unsafe {
+            let descriptor = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
+            assert!(descriptor >= 0, "{}", io::Error::last_os_error());
+            std::os::fd::FromRawFd::from_raw_fd(descriptor)
+        }
+    }
+
+    fn text(mut file: &fs::File) -> String {
+        let mut text = String::new();
+        file.rewind().expect("a file can be read from its start");
+        file.read_to_string(&mut text).expect("the file can be read");
+        text
+    }
+
+    /// Makes a descriptor stand for another file, as a program does that closes it and gets its
+    /// number again.
+    fn replace(descriptor: &fs::File, with: &fs::File) {
+        // SAFETY: dup2(2) on two descriptors that stay open.
+        let status = unsafe { libc::dup2(with.as_raw_fd(), descriptor.as_raw_fd()) };
+        assert_eq!(status, descriptor.as_raw_fd());
+    }
+
+    #[test]
+    fn a_sink_writes_only_while_its_descriptor_is_the_file_that_it_was() {
+        let (log, other) = (file(), file());
+        let (descriptor, same) = (log.try_clone().unwrap(), log.try_clone().unwrap());
+        let sink = Sink::of(descriptor.as_raw_fd()).expect("the descriptor is open");
+        sink.write(b"1");
+        replace(&descriptor, &other);
+        sink.write(b"2");
+        replace(&descriptor, &same);
+        sink.write(b"3");
+        assert_eq!((text(&log), text(&other)), ("13".to_owned(), String::new()));
+        // A descriptor above any limit, which no other test's thread can be given meanwhile.
+        assert!(Sink::of(c_int::MAX).is_none(), "a closed descriptor is no sink");
+        Sink { descriptor: c_int::MAX, ..sink }.write(b"4");
+    }
+
+    /// This thread's blocked and pending signals.
+    fn signals() -> [u64; 2] {
+        let mut sets = [0_u64; 2];
+        let [blocked, pending] = &mut sets;
+        // SAFETY: a signal set of the kernel is one word, and both pointers are to one.
+        unsafe {
+            let (none, size) = (ptr::null::<u64>(), size_of::<u64>());
+            libc::syscall(libc::SYS_rt_sigprocmask, 0, none, &raw mut *blocked, size);
+            libc::syscall(libc::SYS_rt_sigpending, &raw mut *pending, size);
+        }
+        sets
+    }
+
+    #[test]
+    fn a_write_to_a_pipe_without_a_reader_leaves_no_signal_and_no_mask() {
+        let (reader, writer) = io::pipe().expect("pipe(2)");
+        let sink = Sink::of(writer.as_raw_fd()).expect("the pipe is open");
+        drop(reader);
+        // Blocked, so that a signal which is left stays to be seen. The thread ends with the test.
+        let blocked: u64 = 1 << (libc::SIGPIPE - 1);
+        // SAFETY: a local word, which is a signal set of the kernel.
+        unsafe {
+            let (set, size) = (&raw const blocked, size_of::<u64>());
+            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, set, ptr::null::<u64>(), size);
+        }
+        let before = signals();
+        sink.write(b"lost\n");
+        assert_eq!(signals(), before, "blocked and pending signals");
+    }
+
+    #[test]
+    fn a_record_is_one_line_that_says_when_who_and_how_grave_if_the_filter_lets_it_pass() {
+        let log = file();
+        let logger = Logger {
+            filter: env_logger::Builder::new().parse_filters("info").build(),
+            sink: Sink::of(log.as_raw_fd()),
+            stderr: None,
+        };
+        for level in [log::Level::Warn, log::Level::Debug] {
+            let message = format_args!("it happened");
+            let record = log::Record::builder().level(level).args(message).build();
+            log::Log::log(&logger, &record);
+        }
+        let seen = text(&log);
+        let (date, rest) = seen.split_at(20);
+        let wanted = format!(" egress-shim[{}] WARN: it happened\n", std::process::id());
+        assert_eq!(rest, wanted, "after the date {date}");
+        assert!(date.starts_with("20") && date.ends_with('Z'), "{date} is a date");
+    }
+}

@@ -12,7 +12,8 @@ use libc::{addrinfo, c_char, c_int};
 use once_cell::race::OnceBox;
 
 use crate::allowlist::Allowlist;
-use crate::{config, logging};
+use crate::config::{self, Patterns, Problem};
+use crate::logging;
 
 /// The type of getaddrinfo(3).
 pub type GetAddrInfo = unsafe extern "C" fn(
@@ -51,18 +52,24 @@ pub unsafe fn is_listed(node: *const c_char) -> bool {
 
 /// The allowlist of this process; none where no pattern is set.
 fn allowlist() -> Option<&'static Allowlist> {
-    // Not a lock but a race that the first to finish wins: a child forked while another thread
-    // loads the list must not wait for a thread that it does not have.
-    static ALLOWLIST: OnceBox<Allowlist> = OnceBox::new();
     let patterns = config::settings().ipv4_only.as_ref()?;
     let allowlist = ALLOWLIST.get().unwrap_or_else(|| {
-        let (allowlist, problems) = patterns.load();
-        if ALLOWLIST.set(Box::new(allowlist)).is_ok() {
-            config::report(&problems);
-        }
+        config::report(&load_allowlist(patterns));
         ALLOWLIST.get_or_init(Box::default)
     });
     (!allowlist.is_empty()).then_some(allowlist)
+}
+
+/// The list once loaded. Not a lock but a race that the first to finish wins: a child forked while
+/// another thread loads the list must not wait for a thread that it does not have.
+static ALLOWLIST: OnceBox<Allowlist> = OnceBox::new();
+
+/// Loads the allowlist and gives what is wrong with its file, to be told by whoever loaded it first.
+/// A strict process does so at its start and never again: a file that is gone later, or out of reach
+/// after chroot(2) or setuid(2), must not end a program that is running.
+pub fn load_allowlist(patterns: &Patterns) -> Vec<Problem> {
+    let (allowlist, problems) = patterns.load();
+    if ALLOWLIST.set(Box::new(allowlist)).is_ok() { problems } else { Vec::new() }
 }
 
 /// The lookup of a listed host: `real`'s answer for the same host without any IPv6 address.
@@ -267,3 +274,367 @@ fn explained(status: c_int, node: *const c_char) -> c_int {
 
 /// glibc's error for a host whose addresses are all of another family (netdb.h).
 const EAI_ADDRFAMILY: c_int = -9;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+    use std::ffi::CString;
+    use std::net::Ipv6Addr;
+    use std::ptr::null;
+
+    /// A libc whose only host has `addresses`, and what it was asked for.
+    #[derive(Default)]
+    struct Libc {
+        addresses: Vec<&'static str>,
+        /// Node, family, flags, socket type, protocol.
+        calls: Vec<(String, c_int, c_int, c_int, c_int)>,
+    }
+
+    thread_local! {
+        static LIBC: RefCell<Libc> = RefCell::default();
+    }
+
+    /// One node: the numeric address, as the real getaddrinfo gives it.
+    fn node_of(address: &str, hints: &addrinfo) -> Result<*mut addrinfo, c_int> {
+        let address = CString::new(address).expect("an address has no NUL");
+        let hints = addrinfo { ai_flags: hints.ai_flags | libc::AI_NUMERICHOST, ..*hints };
+        let mut list = null_mut();
+        // SAFETY: a C string, no service, valid hints and a local for the list.
+        match unsafe {
+            libc::getaddrinfo(address.as_ptr(), null(), &raw const hints, &raw mut list)
+        } {
+            0 => Ok(list),
+            status => Err(status),
+        }
+    }
+
+    /// getaddrinfo of that libc. Its lists are those of the real one, one behind the other, so that
+    /// freeaddrinfo(3) may have them: glibc's frees node by node.
+    unsafe extern "C" fn fake(
+        node: *const c_char,
+        _service: *const c_char,
+        hints: *const addrinfo,
+        result: *mut *mut addrinfo,
+    ) -> c_int {
+        // SAFETY: the callers are the tests below: a C string, valid hints.
+        let (name, hints) = unsafe { (CStr::from_ptr(node).to_str().unwrap(), *hints) };
+        let addresses = LIBC.with_borrow_mut(|libc| {
+            let addrinfo { ai_family, ai_flags, ai_socktype, ai_protocol, .. } = hints;
+            libc.calls.push((name.to_owned(), ai_family, ai_flags, ai_socktype, ai_protocol));
+            libc.addresses.clone()
+        });
+        if hints.ai_flags & libc::AI_NUMERICHOST != 0 {
+            // SAFETY: the caller's arguments, to the function that they were meant for.
+            return unsafe { libc::getaddrinfo(node, null(), &raw const hints, result) };
+        }
+        let is_ipv6 = |address: &&str| address.contains(':');
+        let (ipv6, ipv4): (Vec<_>, Vec<_>) = addresses.into_iter().partition(is_ipv6);
+        let flag = |flag| hints.ai_flags & flag != 0;
+        let chosen = match hints.ai_family {
+            libc::AF_INET => ipv4.into_iter().map(str::to_owned).collect(),
+            libc::AF_INET6 => {
+                let with_ipv4 = flag(libc::AI_V4MAPPED) && (flag(libc::AI_ALL) || ipv6.is_empty());
+                let mapped = ipv4.into_iter().map(|address| format!("::ffff:{address}"));
+                let mut all: Vec<_> = ipv6.into_iter().map(str::to_owned).collect();
+                all.extend(mapped.filter(|_| with_ipv4));
+                all
+            }
+            family => panic!("family {family} was asked for"),
+        };
+        let mut first = null_mut();
+        let mut end = &raw mut first;
+        for (index, address) in chosen.iter().enumerate() {
+            // As in glibc, the first node alone has the canonical name.
+            let not_here = if index == 0 { 0 } else { libc::AI_CANONNAME };
+            let hints = addrinfo { ai_flags: hints.ai_flags & !not_here, ..hints };
+            // SAFETY: `end` points to a local or into the node before, which nobody has freed.
+            unsafe {
+                *end = node_of(address, &hints).unwrap();
+                end = &raw mut (**end).ai_next;
+            }
+        }
+        if first.is_null() {
+            return libc::EAI_NODATA;
+        }
+        // SAFETY: the caller's pointer for the list.
+        unsafe { *result = first };
+        0
+    }
+
+    fn hints(ai_family: c_int, ai_flags: c_int) -> addrinfo {
+        addrinfo { ai_family, ai_flags, ai_socktype: libc::SOCK_STREAM, ..default_hints() }
+    }
+
+    fn address(node: &addrinfo) -> String {
+        // SAFETY: the address of a node of these two families is of this type (getaddrinfo(3)).
+        unsafe {
+            if node.ai_family == libc::AF_INET {
+                let address = node.ai_addr.cast::<libc::sockaddr_in>().read_unaligned();
+                std::net::Ipv4Addr::from(u32::from_be(address.sin_addr.s_addr)).to_string()
+            } else {
+                let address = node.ai_addr.cast::<libc::sockaddr_in6>().read_unaligned();
+                Ipv6Addr::from(address.sin6_addr.s6_addr).to_string()
+            }
+        }
+    }
+
+    /// The nodes of a list.
+    fn nodes<'a>(mut list: *const addrinfo) -> Vec<&'a addrinfo> {
+        let mut nodes = Vec::new();
+        // SAFETY: the list is whole, and no test looks at a node when it is freed.
+        while let Some(node) = unsafe { list.as_ref() } {
+            nodes.push(node);
+            list = node.ai_next;
+        }
+        nodes
+    }
+
+    const UNTOUCHED: *mut addrinfo = std::ptr::dangling_mut();
+
+    /// What a lookup of `host.example` with these addresses gives, and what libc was asked for.
+    fn lookup(
+        addresses: &[&'static str],
+        hints: *const addrinfo,
+    ) -> (Result<Vec<String>, c_int>, Libc) {
+        LIBC.set(Libc { addresses: addresses.to_vec(), calls: Vec::new() });
+        let mut list = UNTOUCHED;
+        let node = c"host.example".as_ptr();
+        // SAFETY: a getaddrinfo, a C string, the test's hints and a local for the list.
+        let status = unsafe { lookup_without_ipv6(fake, node, null(), hints, &raw mut list) };
+        let answer = if status == 0 {
+            let addresses = nodes(list).into_iter().map(address).collect();
+            // SAFETY: the list is glibc's, and the addresses above are copies.
+            unsafe { libc::freeaddrinfo(list) };
+            Ok(addresses)
+        } else {
+            assert_eq!(list, UNTOUCHED, "the caller's pointer after status {status}");
+            Err(status)
+        };
+        (answer, LIBC.take())
+    }
+
+    const BOTH: &[&str] = &["2001:db8::1", "192.0.2.1", "2001:db8::2", "192.0.2.2"];
+    const IPV4: &[&str] = &["192.0.2.1", "192.0.2.2"];
+    const IPV6: &[&str] = &["2001:db8::1", "2001:db8::2"];
+    const MAPPED: &[&str] = &["::ffff:192.0.2.1", "::ffff:192.0.2.2"];
+
+    #[test]
+    fn a_listed_host_has_its_ipv4_addresses_alone() {
+        // Family, flags, the host's addresses, the answer.
+        type Row<'a> = (c_int, c_int, &'a [&'static str], Result<&'a [&'a str], c_int>);
+        let all = libc::AI_V4MAPPED | libc::AI_ALL;
+        let none = Err(libc::EAI_NODATA);
+        let table: &[Row<'_>] = &[
+            (libc::AF_UNSPEC, 0, BOTH, Ok(IPV4)),
+            (libc::AF_UNSPEC, 0, IPV4, Ok(IPV4)),
+            (libc::AF_UNSPEC, 0, IPV6, none),
+            (libc::AF_UNSPEC, all, BOTH, Ok(IPV4)),
+            (libc::AF_INET, 0, BOTH, Ok(IPV4)),
+            (libc::AF_INET, 0, IPV6, none),
+            (libc::AF_INET6, 0, BOTH, none),
+            (libc::AF_INET6, 0, IPV4, none),
+            (libc::AF_INET6, 0, IPV6, none),
+            (libc::AF_INET6, 0, &[], none),
+            (libc::AF_INET6, libc::AI_V4MAPPED, BOTH, Ok(MAPPED)),
+            (libc::AF_INET6, libc::AI_V4MAPPED, IPV4, Ok(MAPPED)),
+            (libc::AF_INET6, libc::AI_V4MAPPED, IPV6, none),
+            (libc::AF_INET6, all, BOTH, Ok(MAPPED)),
+            (libc::AF_INET6, all, IPV6, none),
+            (libc::AF_INET6, all, &[], none),
+            (libc::AF_INET6, libc::AI_ALL, BOTH, none),
+        ];
+        for (family, flags, addresses, wanted) in table {
+            let (seen, _) = lookup(addresses, &hints(*family, *flags));
+            let wanted = wanted.map(|list| list.iter().map(ToString::to_string).collect());
+            assert_eq!(seen, wanted, "family {family}, flags {flags:#x}, {addresses:?}");
+        }
+    }
+
+    #[test]
+    fn libc_is_asked_for_ipv4_alone_and_for_all_else_as_the_program_asked() {
+        let call = |family, flags| {
+            vec![("host.example".to_owned(), family, flags, libc::SOCK_STREAM, libc::IPPROTO_TCP)]
+        };
+        let (canonical, config) = (libc::AI_CANONNAME, libc::AI_ADDRCONFIG);
+        let (mapped, all) = (libc::AI_V4MAPPED, libc::AI_ALL);
+        for (family, flags, wanted) in [
+            (libc::AF_UNSPEC, canonical | config, call(libc::AF_INET, canonical | config)),
+            (libc::AF_UNSPEC, mapped | all, call(libc::AF_INET, mapped | all)),
+            (libc::AF_INET, canonical, call(libc::AF_INET, canonical)),
+            (libc::AF_INET6, mapped, call(libc::AF_INET6, mapped | all)),
+        ] {
+            let hints = addrinfo { ai_protocol: libc::IPPROTO_TCP, ..hints(family, flags) };
+            let (_, libc) = lookup(BOTH, &raw const hints);
+            assert_eq!(libc.calls, wanted, "family {family}, flags {flags:#x}");
+        }
+    }
+
+    #[test]
+    fn no_hints_are_the_hints_that_glibc_takes_then() {
+        let (answer, libc) = lookup(&["192.0.2.1"], null());
+        let flags = libc::AI_V4MAPPED | libc::AI_ADDRCONFIG;
+        assert_eq!(libc.calls, [("host.example".to_owned(), libc::AF_INET, flags, 0, 0)]);
+        // A node for each socket type.
+        assert_eq!(answer.map(|addresses| addresses.len()), Ok(3));
+    }
+
+    #[test]
+    fn the_question_whether_a_host_has_ipv4_does_not_depend_on_this_machine_having_it() {
+        let (_, libc) = lookup(BOTH, &hints(libc::AF_INET6, libc::AI_ADDRCONFIG));
+        let (node, family, flags, ..) = &libc.calls[0];
+        assert_eq!((node.as_str(), *family, *flags), ("host.example", libc::AF_INET, 0));
+    }
+
+    /// The answer of `error`, whoever asks.
+    unsafe extern "C" fn failing<const STATUS: c_int>(
+        _: *const c_char,
+        _: *const c_char,
+        _: *const addrinfo,
+        _: *mut *mut addrinfo,
+    ) -> c_int {
+        STATUS
+    }
+
+    #[test]
+    fn every_error_of_libc_is_passed_on_as_it_is() {
+        let libcs: [(GetAddrInfo, c_int); 6] = [
+            (failing::<{ libc::EAI_NONAME }>, libc::EAI_NONAME),
+            (failing::<{ libc::EAI_AGAIN }>, libc::EAI_AGAIN),
+            (failing::<{ libc::EAI_FAIL }>, libc::EAI_FAIL),
+            (failing::<{ libc::EAI_SERVICE }>, libc::EAI_SERVICE),
+            (failing::<{ libc::EAI_SYSTEM }>, libc::EAI_SYSTEM),
+            (failing::<12345>, 12345),
+        ];
+        for (real, wanted) in libcs {
+            for family in [libc::AF_UNSPEC, libc::AF_INET, libc::AF_INET6, libc::AF_UNIX] {
+                for flags in [0, libc::AI_V4MAPPED] {
+                    let (mut list, hints) = (UNTOUCHED, hints(family, flags));
+                    let (node, hints) = (c"host.example".as_ptr(), &raw const hints);
+                    logging::set_errno(77);
+                    // SAFETY: a getaddrinfo, a C string, hints and a local for the list.
+                    let seen =
+                        unsafe { lookup_without_ipv6(real, node, null(), hints, &raw mut list) };
+                    let seen = (seen, list, logging::errno());
+                    let what = "status, list, errno";
+                    assert_eq!(seen, (wanted, UNTOUCHED, 77), "{what} of family {family}, {flags}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_canonical_name_comes_with_the_first_mapped_address() {
+        let hints = hints(libc::AF_INET6, libc::AI_V4MAPPED | libc::AI_CANONNAME);
+        LIBC.set(Libc { addresses: BOTH.to_vec(), calls: Vec::new() });
+        let (mut list, node) = (null_mut(), c"host.example".as_ptr());
+        // SAFETY: a getaddrinfo, a C string, hints and a local for the list, which is freed once.
+        unsafe {
+            let hints = &raw const hints;
+            assert_eq!(lookup_without_ipv6(fake, node, null(), hints, &raw mut list), 0);
+            let names: Vec<_> = nodes(list)
+                .iter()
+                .map(|node| {
+                    (!node.ai_canonname.is_null()).then(|| CStr::from_ptr(node.ai_canonname))
+                })
+                .collect();
+            // The numeric name of the first address, as the real getaddrinfo had made the list.
+            assert_eq!(names, [Some(c"2001:db8::1"), None], "canonical names");
+            libc::freeaddrinfo(list);
+        }
+    }
+
+    #[test]
+    fn a_list_is_split_in_its_order_with_a_canonical_name_for_the_mapped_part() {
+        // A libc, and which of its nodes have the canonical name.
+        type Libc = (&'static str, fn(usize) -> bool);
+        let name = c"canonical.example".as_ptr().cast_mut();
+        // m is a mapped address, o another; each libc gives the name to other nodes.
+        let libcs: [Libc; 3] =
+            [("no name", |_| false), ("glibc", |index| index == 0), ("musl", |_| true)];
+        for kinds in ["", "m", "o", "mo", "om", "mmm", "ooo", "omomm", "ommoo", "momom", "oom"] {
+            for (libc, has_name) in libcs {
+                let mut addresses: Vec<_> = kinds
+                    .chars()
+                    .enumerate()
+                    .map(|(index, kind)| {
+                        let prefix = if kind == 'm' { "::ffff:192.0.2." } else { "2001:db8::" };
+                        let address: Ipv6Addr = format!("{prefix}{index}").parse().unwrap();
+                        libc::sockaddr_in6 {
+                            sin6_family: 10,
+                            sin6_port: 0,
+                            sin6_flowinfo: 0,
+                            sin6_addr: libc::in6_addr { s6_addr: address.octets() },
+                            sin6_scope_id: 0,
+                        }
+                    })
+                    .collect();
+                let mut list: Vec<_> = (addresses.iter_mut().enumerate())
+                    .map(|(index, address)| addrinfo {
+                        ai_addr: (&raw mut *address).cast(),
+                        ai_canonname: if has_name(index) { name } else { null_mut() },
+                        ..hints(libc::AF_INET6, 0)
+                    })
+                    .collect();
+                let first = list.as_mut_ptr();
+                for index in 1..list.len() {
+                    // SAFETY: both are within the vector.
+                    unsafe { (*first.add(index - 1)).ai_next = first.add(index) };
+                }
+                let start = if list.is_empty() { null_mut() } else { first };
+                // SAFETY: a whole list of IPv6 nodes; nothing frees it but the vectors.
+                let (mapped, others) = unsafe { split(start) };
+                let message = format!("{kinds:?} with {libc} names");
+                let seen: [Vec<_>; 2] =
+                    [mapped, others].map(|list| nodes(list).into_iter().map(address).collect());
+                let of_kind = |wanted| {
+                    let of_kind =
+                        kinds.chars().enumerate().filter(move |(_, kind)| *kind == wanted);
+                    of_kind.map(|(index, _)| address(&list[index])).collect::<Vec<_>>()
+                };
+                assert_eq!(seen, [of_kind('m'), of_kind('o')], "{message}: mapped, others");
+                let named = |list| -> Vec<_> {
+                    nodes(list).iter().map(|node| node.ai_canonname == name).collect()
+                };
+                let (mapped, others) = (named(mapped), named(others));
+                let first = mapped.first().copied().unwrap_or(libc != "no name");
+                assert_eq!(first, libc != "no name", "{message}: the first mapped one has it");
+                // glibc's freeaddrinfo frees each name: no two nodes may have the same.
+                let count = mapped.iter().chain(&others).filter(|named| **named).count();
+                let wanted = (0..kinds.len()).filter(|index| has_name(*index)).count();
+                assert_eq!(count, wanted, "{message}: nodes with the name");
+            }
+        }
+    }
+
+    #[test]
+    fn addresses_are_mapped_by_their_first_96_bits_alone() {
+        for (text, wanted) in [
+            ("::ffff:192.0.2.1", true),
+            ("::ffff:0:0", true),
+            ("::ffff:255.255.255.255", true),
+            ("::fffe:192.0.2.1", false),
+            ("::192.0.2.1", false),
+            ("::1", false),
+            ("::", false),
+            ("64:ff9b::192.0.2.1", false),
+            ("1::ffff:192.0.2.1", false),
+            ("192.0.2.1", false),
+        ] {
+            let list = node_of(text, &hints(libc::AF_UNSPEC, 0)).expect("it is an address");
+            // SAFETY: the real getaddrinfo's list, freed once.
+            let seen = unsafe {
+                let seen = is_mapped(&*list);
+                libc::freeaddrinfo(list);
+                seen
+            };
+            assert_eq!(seen, wanted, "{text} is mapped");
+        }
+        assert!(!is_mapped_without_address(), "a node without an address is not mapped");
+    }
+
+    fn is_mapped_without_address() -> bool {
+        // SAFETY: a node without an address, which is looked for first.
+        unsafe { is_mapped(&hints(libc::AF_INET6, 0)) }
+    }
+}

@@ -26,12 +26,7 @@ fuzz_target!(|input: &[u8]| {
 /// Whether right patterns list a name, word for word as the README says it.
 fn model(patterns: &[&[u8]], name: &[u8]) -> bool {
     let name = normal(name);
-    let numeric = name.contains(':') || {
-        let last = name.rsplit('.').next().unwrap_or_default();
-        let hex = last.strip_prefix("0x");
-        !last.is_empty() && last.chars().all(|byte| byte.is_ascii_digit())
-            || hex.is_some_and(|hex| hex.chars().all(|byte| byte.is_ascii_hexdigit()))
-    };
+    let numeric = name.contains(':') || is_ipv4(&name);
     if name.is_empty() || name.chars().count() > 253 || numeric {
         return false;
     }
@@ -65,4 +60,17 @@ fn matches(pattern: &str, name: &str) -> bool {
 fn normal(name: &[u8]) -> String {
     let name = name.strip_suffix(b".").unwrap_or(name);
     name.to_ascii_lowercase().into_iter().map(char::from).collect()
+}
+
+/// Whether libc takes the name for an IPv4 address.
+fn is_ipv4(name: &str) -> bool {
+    unsafe extern "C" {
+        fn inet_aton(text: *const std::ffi::c_char, address: *mut u32) -> std::ffi::c_int;
+    }
+    let Ok(text) = std::ffi::CString::new(name) else { return false };
+    let mut address = 0;
+    // It also takes an address with white space and anything behind it, which no lookup does.
+    // SAFETY: a C string and a local of the size of a struct in_addr.
+    !name.contains(|byte: char| byte.is_ascii_whitespace() || byte == '\x0b')
+        && unsafe { inet_aton(text.as_ptr(), &raw mut address) } != 0
 }
