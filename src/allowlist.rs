@@ -137,7 +137,8 @@ impl Allowlist {
         name.copy_from_slice(node);
         name.make_ascii_lowercase();
         let name = &*name;
-        if name.is_empty() || is_numeric(name) {
+        // glibc takes the node `*` for none at all.
+        if name.is_empty() || name == b"*" || is_numeric(name) {
             return false;
         }
         let mut verdict = self.domains.get(name).map_or(Verdict::default(), |found| found.name);

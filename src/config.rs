@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use libc::{c_char, c_int};
 use log::LevelFilter;
-use once_cell::race::OnceBox;
+use once_cell::race::OnceRef;
 
 use crate::allowlist::{self, Allowlist};
 use crate::keepalive::Timings;
@@ -139,7 +139,10 @@ pub struct Patterns {
     file: Option<PathBuf>,
 }
 
-static SETTINGS: OnceBox<Settings> = OnceBox::new();
+static SETTINGS: OnceRef<'static, Settings> = OnceRef::new();
+/// The settings of `EGRESS_SHIM=off`: nothing is allocated for them.
+static OFF: Settings =
+    Settings { keepalive: None, ipv4_only: None, log: None, strict: false, glibc: false };
 
 /// The settings of this process. Usually the constructor has read them; the first call does where
 /// another library's constructor calls a hook before it.
@@ -153,12 +156,30 @@ pub fn settings() -> &'static Settings {
 #[cold]
 pub fn load() -> &'static Settings {
     if SETTINGS.get().is_none() {
-        let (settings, problems) = read_environment();
-        if SETTINGS.set(Box::new(settings)).is_ok() {
-            start(SETTINGS.get_or_init(Box::default), problems);
+        if is_switched_off() {
+            let _ = SETTINGS.set(&OFF);
+        } else {
+            let (settings, problems) = read_environment();
+            // There for the life of the process; the loser of a race leaks its own.
+            let settings: &'static Settings = Box::leak(Box::new(settings));
+            if SETTINGS.set(settings).is_ok() {
+                start(settings, problems);
+            }
         }
     }
-    SETTINGS.get_or_init(Box::default)
+    SETTINGS.get().unwrap_or(&OFF)
+}
+
+/// Whether `EGRESS_SHIM=off` and the environment counts.
+fn is_switched_off() -> bool {
+    let value =
+        environment().find_map(|entry| entry.strip_prefix(SWITCH.as_bytes())?.strip_prefix(b"="));
+    value.is_some_and(|value| value.trim_ascii().eq_ignore_ascii_case(b"off")) && !is_secure()
+}
+
+fn is_secure() -> bool {
+    // SAFETY: getauxval(3) with a valid argument.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
 /// Starts logging and reports the problems, once per process.
@@ -234,6 +255,9 @@ fn environment() -> impl Iterator<Item = &'static [u8]> {
     // std::env would take its lock, and a child forked in the meantime would wait for it.
     // SAFETY: libc's environ(7), null or a null-terminated array.
     let mut next = unsafe { environ };
+    if next.is_null() {
+        next = initial_environment();
+    }
     std::iter::from_fn(move || {
         if next.is_null() {
             return None;
@@ -245,6 +269,22 @@ fn environment() -> impl Iterator<Item = &'static [u8]> {
             (!entry.is_null()).then(|| CStr::from_ptr(entry).to_bytes())
         }
     })
+}
+
+/// The environment as the kernel put it on the stack, behind the arguments (execve(2)); null where
+/// libc does not say where that is.
+///
+/// glibc sets `environ` when libc itself is constructed (csu/init-first.c). The functions of the
+/// program's `DT_PREINIT_ARRAY` run before that.
+fn initial_environment() -> *const *const c_char {
+    // SAFETY: glibc's loader has put the initial stack pointer in this variable (elf/dl-sysdep.c),
+    // where the kernel has put the number of arguments, the arguments and a null.
+    unsafe {
+        let end = libc::dlsym(libc::RTLD_DEFAULT, c"__libc_stack_end".as_ptr());
+        let Some(&stack) = end.cast::<*const usize>().as_ref() else { return std::ptr::null() };
+        let arguments = stack.read();
+        stack.add(1 + arguments + 1).cast()
+    }
 }
 
 /// Makes settings of environment entries (`NAME=value`). An empty value is none.

@@ -24,8 +24,16 @@ const LOWEST_DESCRIPTOR: c_int = 100;
 #[derive(Clone, Copy)]
 struct Sink {
     descriptor: c_int,
+    file: Identity,
+}
+
+/// What makes a file that file: a deleted file's inode number goes to the next one (ext4, xfs), so
+/// the time of its making is part of it where the file system knows that.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
     device: libc::dev_t,
     inode: libc::ino_t,
+    made: (i64, u32),
 }
 
 /// The logger behind the `log` crate's macros.
@@ -102,7 +110,11 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(path)?
         .into();
-    for lowest in [LOWEST_DESCRIPTOR, libc::STDERR_FILENO + 1] {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit(2) with a local.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    let last = c_int::try_from(limit.rlim_cur).unwrap_or(c_int::MAX).saturating_sub(1);
+    for lowest in [LOWEST_DESCRIPTOR.min(last), libc::STDERR_FILENO + 1] {
         // SAFETY: fcntl(2) on a descriptor that we own; the new one is owned below.
         let moved = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_DUPFD_CLOEXEC, lowest) };
         if moved >= 0 {
@@ -113,40 +125,76 @@ fn open(path: &Path) -> io::Result<OwnedFd> {
     Err(io::Error::last_os_error())
 }
 
-impl Sink {
+impl Identity {
     fn of(descriptor: c_int) -> Option<Self> {
-        // SAFETY: all zeros are a valid stat, and fstat(2) bears any descriptor.
+        // statx by the bare system call: libc's is newer than the oldest glibc that this runs on. A
+        // kernel or a seccomp filter without it leaves the zeros.
+        // SAFETY: all zeros are a valid stat and statx; fstat(2) and statx(2) bear any descriptor.
         unsafe {
             let mut status: libc::stat = std::mem::zeroed();
-            (libc::fstat(descriptor, &raw mut status) == 0).then_some(Self {
+            if libc::fstat(descriptor, &raw mut status) != 0 {
+                return None;
+            }
+            let mut more: libc::statx = std::mem::zeroed();
+            libc::syscall(
+                libc::SYS_statx,
                 descriptor,
-                device: status.st_dev,
-                inode: status.st_ino,
-            })
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH,
+                libc::STATX_BTIME,
+                &raw mut more,
+            );
+            let made = (more.stx_btime.tv_sec, more.stx_btime.tv_nsec);
+            Some(Self { device: status.st_dev, inode: status.st_ino, made })
         }
     }
+}
 
-    /// Whether the descriptor still stands for the same file: a program that closes it and gets its
-    /// number again must not find our lines in its data.
-    fn is_same(self) -> bool {
-        Self::of(self.descriptor)
-            .is_some_and(|now| now.device == self.device && now.inode == self.inode)
+impl Sink {
+    fn of(descriptor: c_int) -> Option<Self> {
+        Identity::of(descriptor).map(|file| Self { descriptor, file })
+    }
+
+    /// Whether a line may be written now: the descriptor still stands for the same file (a program
+    /// that closes it and gets its number again must not find our lines in its data), and the write
+    /// would neither wait for a reader of a full pipe nor fail for want of one.
+    fn is_ready(self) -> bool {
+        if Identity::of(self.descriptor) != Some(self.file) {
+            return false;
+        }
+        let mut poll = libc::pollfd { fd: self.descriptor, events: libc::POLLOUT, revents: 0 };
+        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: the pointers are to locals; no signal set. The bare system call: libc's is a
+        // cancellation point.
+        let ready = unsafe {
+            libc::syscall(
+                libc::SYS_ppoll,
+                &raw mut poll,
+                1,
+                &raw mut now,
+                ptr::null::<u64>(),
+                size_of::<u64>(),
+            )
+        };
+        ready == 1 && poll.revents == libc::POLLOUT
     }
 
     /// Writes a line if the descriptor still is ours to write to.
     ///
     /// One write(2), whose signals are kept from the program: `SIGPIPE` of a pipe without a reader
-    /// and `SIGXFSZ` of a file at its limit would end it.
+    /// and `SIGXFSZ` of a file at its limit would end it. No other signal comes in between: its
+    /// handler would find these two blocked, and a program that it starts would inherit that.
     ///
     /// All are bare system calls: libc's are cancellation points, and a signal set of the kernel is
     /// one word.
     fn write(self, line: &[u8]) {
         const SIZE: usize = size_of::<u64>();
+        let all: u64 = !0;
         let signals: u64 = 1 << (libc::SIGPIPE - 1) | 1 << (libc::SIGXFSZ - 1);
         let mut mask: u64 = 0;
         let mut pending: u64 = 0;
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        if !self.is_same() {
+        if !self.is_ready() {
             return;
         }
         // SAFETY: every pointer is to a local of the size that the kernel is told.
@@ -154,7 +202,7 @@ impl Sink {
             libc::syscall(
                 libc::SYS_rt_sigprocmask,
                 libc::SIG_BLOCK,
-                &raw const signals,
+                &raw const all,
                 &raw mut mask,
                 SIZE,
             );

@@ -5,7 +5,7 @@
 //! owned while libc's call runs: it is a cancellation point.
 
 use std::ffi::CStr;
-use std::ptr::null_mut;
+use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use libc::{addrinfo, c_char, c_int};
@@ -89,8 +89,15 @@ pub unsafe fn lookup_without_ipv6(
     unsafe {
         match hints.ai_family {
             libc::AF_UNSPEC => {
-                let hints = addrinfo { ai_family: libc::AF_INET, ..hints };
-                explained(real(node, service, &raw const hints, result), node)
+                let ipv4 = addrinfo { ai_family: libc::AF_INET, ..hints };
+                let status = real(node, service, &raw const ipv4, result);
+                if status != 0
+                    && ipv4.ai_flags & libc::AI_ADDRCONFIG != 0
+                    && !has_family(real, c"127.0.0.1", libc::AF_INET)
+                {
+                    return on_a_machine_without_ipv4(real, node, service, &hints, result);
+                }
+                explained(status, node, &ipv4)
             }
             libc::AF_INET6 if hints.ai_flags & libc::AI_V4MAPPED != 0 => {
                 mapped_addresses(real, node, service, &hints, result)
@@ -134,19 +141,19 @@ unsafe fn mapped_addresses(
     let mut list = null_mut();
     // SAFETY: the caller's arguments, and a local for the list.
     let status = unsafe { real(node, service, &raw const all, &raw mut list) };
-    if status != 0 {
-        return explained(status, node);
-    }
     // SAFETY: the list is libc's and nobody else has seen it; the node is the caller's, as above.
     unsafe {
-        let (mapped, others) = split(list);
-        free(others);
-        if mapped.is_null() {
-            return explained(error_without_ipv6(real, service, hints), node);
+        if status == 0 {
+            let (mapped, others) = split(list, hints.ai_flags);
+            free(others);
+            if !mapped.is_null() {
+                *result = mapped;
+                return 0;
+            }
         }
-        *result = mapped;
+        // With AI_ALL the error may be that of the IPv6 question.
+        no_addresses(real, node, service, hints)
     }
-    0
 }
 
 /// `AF_INET6` alone: the error that a host with IPv4 addresses alone has, or its own error if it
@@ -157,6 +164,12 @@ unsafe fn no_addresses(
     service: *const c_char,
     hints: &addrinfo,
 ) -> c_int {
+    // What is wrong with the hints, or with this machine (AI_ADDRCONFIG), is wrong for any node.
+    // SAFETY: `real` is a getaddrinfo(3).
+    let status = unsafe { of_literal(real, c"::1", service, hints) };
+    if status != 0 {
+        return status;
+    }
     // AI_ADDRCONFIG would now ask whether this machine has IPv4, but the caller asked for IPv6.
     let ai_flags = hints.ai_flags & !libc::AI_ADDRCONFIG;
     let ipv4 = addrinfo { ai_flags, ai_family: libc::AF_INET, ..*hints };
@@ -164,46 +177,90 @@ unsafe fn no_addresses(
     // SAFETY: the caller's arguments, and a local for the list.
     let status = unsafe { real(node, service, &raw const ipv4, &raw mut list) };
     if status != 0 {
-        return explained(status, node);
+        return explained(status, node, hints);
     }
-    // SAFETY: the list is libc's and nobody else has seen it; the arguments are the caller's.
+    // SAFETY: the list is libc's and nobody else has seen it; `real` is a getaddrinfo(3).
     unsafe {
         free(list);
-        error_without_ipv6(real, service, hints)
+        if config::settings().glibc {
+            return libc::EAI_NODATA;
+        }
+        // musl says EAI_NONAME up to 1.2.3 and EAI_NODATA since, of a name without an address of
+        // the family as of an address of the other one.
+        match of_literal(real, c"127.0.0.1", service, hints) {
+            0 => libc::EAI_NONAME,
+            status => status,
+        }
     }
 }
 
-/// The error of this libc for a name that exists and has no address that the hints allow.
+/// The status of a lookup of an address in text form, with the caller's service and hints.
 ///
-/// glibc gives `EAI_NODATA`, but for whatever is wrong with the hints or with this machine
-/// (`AI_ADDRCONFIG`) and wrong for any node. musl gives `EAI_NONAME` up to 1.2.3 and `EAI_NODATA`
-/// since, for an address of the other family as for a name.
-unsafe fn error_without_ipv6(real: GetAddrInfo, service: *const c_char, hints: &addrinfo) -> c_int {
-    let (node, otherwise) = if config::settings().glibc {
-        (c"::1", libc::EAI_NODATA)
-    } else {
-        (c"127.0.0.1", libc::EAI_NONAME)
-    };
+/// # Safety
+/// `real` is a getaddrinfo(3).
+unsafe fn of_literal(
+    real: GetAddrInfo,
+    address: &CStr,
+    service: *const c_char,
+    hints: &addrinfo,
+) -> c_int {
     let ai_flags = (hints.ai_flags | libc::AI_NUMERICHOST) & !libc::AI_V4MAPPED;
-    let numeric = addrinfo { ai_flags, ..*hints };
+    let hints = addrinfo { ai_flags, ..*hints };
     let mut list = null_mut();
     // SAFETY: a C string, the caller's service, valid hints and a local for the list.
-    let status = unsafe { real(node.as_ptr(), service, &raw const numeric, &raw mut list) };
-    if status == 0 {
-        // SAFETY: the list is libc's and nobody else has seen it.
-        unsafe { free(list) };
-        return otherwise;
+    unsafe {
+        let status = real(address.as_ptr(), service, &raw const hints, &raw mut list);
+        if status == 0 {
+            free(list);
+        }
+        status
     }
-    status
+}
+
+/// Any family with `AI_ADDRCONFIG` on a machine without IPv4: libc asks for IPv6 alone, or if there is
+/// none either, for both.
+unsafe fn on_a_machine_without_ipv4(
+    real: GetAddrInfo,
+    node: *const c_char,
+    service: *const c_char,
+    hints: &addrinfo,
+    result: *mut *mut addrinfo,
+) -> c_int {
+    let ipv6 = addrinfo { ai_family: libc::AF_INET6, ..*hints };
+    let both = addrinfo { ai_flags: hints.ai_flags & !libc::AI_ADDRCONFIG, ..*hints };
+    // SAFETY: the caller's arguments; after success the result is a list of libc's.
+    unsafe {
+        if has_family(real, c"::1", libc::AF_INET6) {
+            return lookup_without_ipv6(real, node, service, &raw const ipv6, result);
+        }
+        let status = lookup_without_ipv6(real, node, service, &raw const both, result);
+        let mut next = if status == 0 { *result } else { null_mut() };
+        while let Some(node) = next.as_mut().filter(|_| config::settings().glibc) {
+            // Each node has the flags of the call; they are to be the caller's.
+            node.ai_flags = hints.ai_flags;
+            next = node.ai_next;
+        }
+        status
+    }
+}
+
+/// Whether this machine has a family in the sense of `AI_ADDRCONFIG`, asked with an address of it.
+///
+/// # Safety
+/// `real` is a getaddrinfo(3).
+unsafe fn has_family(real: GetAddrInfo, address: &CStr, ai_family: c_int) -> bool {
+    let hints = addrinfo { ai_flags: libc::AI_ADDRCONFIG, ai_family, ..default_hints() };
+    // SAFETY: `real` is a getaddrinfo(3).
+    unsafe { of_literal(real, address, null(), &hints) == 0 }
 }
 
 /// Splits a list into the nodes with IPv4-mapped addresses and the others, each in the order that
 /// it had. glibc gives the canonical name to the first node alone; it stays with the first mapped
-/// one.
+/// one. glibc also gives each node the flags of the call, which are to be the caller's.
 ///
 /// # Safety
 /// The list is one that getaddrinfo(3) gave, unchanged, with IPv6 addresses alone.
-unsafe fn split(list: *mut addrinfo) -> (*mut addrinfo, *mut addrinfo) {
+unsafe fn split(list: *mut addrinfo, flags: c_int) -> (*mut addrinfo, *mut addrinfo) {
     let (mut mapped, mut others) = (null_mut(), null_mut());
     let (mut mapped_end, mut others_end) = (&raw mut mapped, &raw mut others);
     let mut next = list;
@@ -213,6 +270,7 @@ unsafe fn split(list: *mut addrinfo) -> (*mut addrinfo, *mut addrinfo) {
         while let Some(node) = next.as_mut() {
             next = node.ai_next;
             node.ai_next = null_mut();
+            node.ai_flags &= flags;
             let end = if is_mapped(node) { &mut mapped_end } else { &mut others_end };
             **end = node;
             *end = &raw mut node.ai_next;
@@ -252,11 +310,16 @@ unsafe fn free(list: *mut addrinfo) {
 
 /// Passes on the status of a listed host's lookup. Where it says that there is no address, one line
 /// per process says why: the program may have had IPv6 addresses of this host before.
-fn explained(status: c_int, node: *const c_char) -> c_int {
+fn explained(status: c_int, node: *const c_char, hints: &addrinfo) -> c_int {
     static TOLD: AtomicBool = AtomicBool::new(false);
-    if matches!(status, libc::EAI_NONAME | libc::EAI_NODATA | EAI_ADDRFAMILY)
-        && !TOLD.swap(true, Relaxed)
-    {
+    // With these flags a name, or the name of a service, is an error of the same number.
+    let numeric = hints.ai_flags & (libc::AI_NUMERICHOST | libc::AI_NUMERICSERV) != 0;
+    let no_address = match status {
+        libc::EAI_NODATA | EAI_ADDRFAMILY => true,
+        libc::EAI_NONAME => !numeric,
+        _ => false,
+    };
+    if no_address && !TOLD.swap(true, Relaxed) {
         let errno = logging::errno();
         // SAFETY: listed nodes are C strings, and gai_strerror(3) gives one that lasts.
         let (name, error) =
@@ -482,8 +545,9 @@ mod tests {
     #[test]
     fn the_question_whether_a_host_has_ipv4_does_not_depend_on_this_machine_having_it() {
         let (_, libc) = lookup(BOTH, &hints(libc::AF_INET6, libc::AI_ADDRCONFIG));
-        let (node, family, flags, ..) = &libc.calls[0];
-        assert_eq!((node.as_str(), *family, *flags), ("host.example", libc::AF_INET, 0));
+        let about_the_host = libc.calls.iter().find(|(node, ..)| node == "host.example");
+        let (_, family, flags, ..) = about_the_host.expect("the host is asked about");
+        assert_eq!((*family, *flags), (libc::AF_INET, 0));
     }
 
     /// The answer of `error`, whoever asks.
@@ -583,7 +647,7 @@ mod tests {
                 }
                 let start = if list.is_empty() { null_mut() } else { first };
                 // SAFETY: a whole list of IPv6 nodes; nothing frees it but the vectors.
-                let (mapped, others) = unsafe { split(start) };
+                let (mapped, others) = unsafe { split(start, 0) };
                 let message = format!("{kinds:?} with {libc} names");
                 let seen: [Vec<_>; 2] =
                     [mapped, others].map(|list| nodes(list).into_iter().map(address).collect());

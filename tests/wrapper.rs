@@ -532,7 +532,7 @@ fn the_library_is_found_from_the_wrappers_own_place() {
         let library = scratch.path("target/release/libegress_shim.so");
 
         // Every way to name the wrapper leads to the same clean path.
-        symlink("bin", scratch.path("linked-directory")).unwrap();
+        symlink("../bin", scratch.path("links/bin")).unwrap();
         symlink("../bin/egress-shim", scratch.path("links/one")).unwrap();
         symlink("one", scratch.path("links/two")).unwrap();
         let bin = scratch.path("bin");
@@ -540,20 +540,28 @@ fn the_library_is_found_from_the_wrappers_own_place() {
             ("bin/egress-shim", &scratch.0),
             ("./bin/egress-shim", &scratch.0),
             ("bin/../bin//egress-shim", &scratch.0),
-            ("linked-directory/egress-shim", &scratch.0),
+            ("links/bin/egress-shim", &scratch.0),
             ("links/two", &scratch.0),
             ("./egress-shim", &bin),
             ("../bin/egress-shim", &bin),
             ("egress-shim", &bin),
         ];
+        let other = scratch.copy(WRAPPER, "other/bin/egress-shim");
+        let other = format!("{}:{PATH}", text(other.parent().unwrap()));
         for (way, directory) in ways {
-            assert_eq!(preload(OsStr::new(way), directory, PATH), text(&library), "by {way}");
+            assert_eq!(preload(OsStr::new(way), directory, &other), text(&library), "by {way}");
         }
-        for way in [bin, scratch.path("linked-directory")] {
+        for way in [bin, scratch.path("links/bin")] {
             let mut command = bare("/usr/bin/env");
             command.args(["egress-shim", "printenv", "LD_PRELOAD"]);
             command.env("PATH", format!("{}:{PATH}", text(&way)));
             assert_eq!(output(&mut command).trim_end(), text(&library), "through PATH");
+            if shell[0] == "/bin/bash" {
+                // It looks for a script in PATH too.
+                let path = format!("{}:{PATH}", text(&way));
+                let seen = preload(OsStr::new("egress-shim"), Path::new("/"), &path);
+                assert_eq!(seen, text(&library), "through bash and PATH");
+            }
         }
     });
 }
@@ -638,6 +646,7 @@ fn a_command_that_cannot_be_run_is_126() {
     let env_script = scratch.script("env-script", "#! /no/env python3\n");
     let dos = scratch.script("dos", "#!/bin/sh\r\necho\r\n");
     let folder = scratch.script("folder", "#!/bin\n");
+    let pattern = scratch.script("pattern", "#!/bin/[s]h\n");
     let loader = scratch.patched("/bin/true", "loader", |bytes| {
         let name = b"/lib64/ld-linux";
         let at = bytes.windows(name.len()).position(|window| window == name);
@@ -656,6 +665,7 @@ fn a_command_that_cannot_be_run_is_126() {
         refused(text(&env_script), &["interpreter /no/env "]);
         refused(text(&dos), &["interpreter /bin/sh ", "carriage return"]);
         refused(text(&folder), &["interpreter /bin "]);
+        refused(text(&pattern), &["interpreter /bin/[s]h "]);
         refused(text(&loader), &["loader cannot be run", "ELF interpreter"]);
     });
 }
@@ -664,14 +674,15 @@ fn a_command_that_cannot_be_run_is_126() {
 fn a_text_file_without_an_interpreter_line_is_for_sh() {
     let scratch = Scratch::new();
     // An odd number of bytes, so that a reader of words pads it; an even one; and none.
-    let odd = scratch.script("odd", "echo $LD_PRELOAD \"$@\"; exit 5");
-    let even = scratch.script("even", "echo $LD_PRELOAD \"$@\"; exit  5");
+    let loaded = "grep -q libegress_shim.so /proc/$$/maps && echo loaded \"$@\"; exit";
+    let odd = scratch.script("odd", &format!("{loaded} 5"));
+    let even = scratch.script("even", &format!("{loaded}  5"));
     let empty = scratch.script("empty", "");
     let path = format!("{}:{PATH}", text(&scratch.0));
     under_each_shell(|shell| {
         for command in [text(&odd), "odd", text(&even), "even"] {
             let ran = run(wrapper(shell, &[command, "a  b"]).env("PATH", &path));
-            assert_eq!(ran.out, format!("{LIBRARY} a  b\n"), "{ran:?}");
+            assert_eq!(ran.out, "loaded a  b\n", "{ran:?}");
             assert_eq!((ran.status.code(), ran.err.as_str()), (Some(5), ""));
         }
         assert_eq!(output(&mut wrapper(shell, &[text(&empty)])), "");
@@ -788,12 +799,16 @@ fn a_program_that_the_loader_protects_is_warned_of_and_runs() {
         command.arg("--no-new-privs").args(shell).arg(&wrapper_copy).arg(&of_nobody);
         output(&mut command);
         let root = text(&scratch.0);
-        let nosuid = format!(
-            "mount --bind {root} {root} && mount -o remount,bind,nosuid {root} && exec \"$@\""
-        );
-        let mut command = bare("unshare");
-        command.args(["--mount", "sh", "-c", &nosuid, "sh"]).args(shell);
-        output(command.arg(&wrapper_copy).arg(&of_nobody));
+        // A mount of its own, and the one that it lies in, which is the root as a rule.
+        let remount = "mount -o remount,bind,nosuid";
+        for nosuid in [
+            format!("mount --bind {root} {root}; {remount} {root}; exec \"$@\""),
+            format!("{remount} $(stat -c %m {root}); exec \"$@\""),
+        ] {
+            let mut command = bare("unshare");
+            command.args(["--mount", "sh", "-ec", &nosuid, "sh"]).args(shell);
+            output(command.arg(&wrapper_copy).arg(&of_nobody));
+        }
     });
 }
 
@@ -890,8 +905,7 @@ fn a_strange_environment_changes_nothing() {
         ("IFS", "a/-:"),
         ("ENV", "/dev/tty"),
         ("CDPATH", "/tmp:/usr"),
-        ("POSIXLY_CORRECT", "1"),
-        ("SHELLOPTS", "nounset:errexit:noglob"),
+        ("SHELLOPTS", "nounset:errexit"),
         ("LC_ALL", "C.UTF-8"),
         ("PWD", "/nonsense"),
         ("shim_library", "/nonsense"),
@@ -908,11 +922,19 @@ fn a_strange_environment_changes_nothing() {
     let script =
         "printenv LD_PRELOAD EGRESS_SHIM_STRICT; for n in /proc/self/ma*; do echo $n; done";
     under_each_shell(|shell| {
-        let mut command = wrapper_at(shell, &link, &["sh", "-c", script]);
-        let seen = output(command.envs(strange));
-        assert_eq!(seen, format!("{LIBRARY}\n1\n/proc/self/map_files\n/proc/self/maps\n"));
-        let checked = run(wrapper_at(shell, &link, &["--check", "127.0.0.1"]).envs(strange));
-        assert_eq!(checked.status.code(), Some(0), "{checked:?}");
+        for posix in [None, Some(("POSIXLY_CORRECT", "1"))] {
+            let strangely = |arguments: &[&str]| {
+                let mut command = wrapper_at(shell, &link, arguments);
+                command.envs(strange).envs(posix);
+                command
+            };
+            let seen = output(&mut strangely(&["bash", "-c", script]));
+            assert_eq!(seen, format!("{LIBRARY}\n1\n/proc/self/map_files\n/proc/self/maps\n"));
+            let wrong = ["--keepalive", "idle=nonsense", "--check", "127.0.0.1"];
+            let (code, report, last) = check(&mut strangely(&wrong));
+            assert_eq!(code, Some(78), "{report}");
+            assert!(last.starts_with("a setting is wrong"), "{report}");
+        }
     });
 }
 

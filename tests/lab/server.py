@@ -1,8 +1,13 @@
 #!/usr/bin/python3
-"""The lab's HTTP server: server.py PORT LOG
+"""The lab's HTTP server: server.py PORT LOG [CERTIFICATE]
 
 GET /now      answers at once.
 GET /after/N  answers after N seconds; until then no packet flows.
+
+POST /v1/chat/completions, /v1/responses, /v1/messages  answer as OpenAI's and Anthropic's API do. There
+are two models, "now" and "after/N": the second thinks for N seconds.
+
+With a CERTIFICATE (PEM, with its key) it speaks TLS.
 
 What follows a "?" is ignored, so that a test can mark its requests. When a request has arrived, and
 before it is answered, a line goes to LOG: time, client address, IPv4 or IPv6, path. Prints "listening"
@@ -18,8 +23,47 @@ import os
 import re
 import socket
 import socketserver
+import ssl
 import sys
 import time
+
+# What the SDKs ask for in a reply, and no more.
+REPLIES = {
+    "/v1/chat/completions": {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 0,
+        "model": "lab",
+        "choices": [
+            {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "42"}}
+        ],
+    },
+    "/v1/responses": {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 0,
+        "model": "lab",
+        "status": "completed",
+        "output": [
+            {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "status": "completed",
+                "content": [{"type": "output_text", "text": "42", "annotations": []}],
+            }
+        ],
+    },
+    "/v1/messages": {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "lab",
+        "stop_reason": "end_turn",
+        "content": [{"type": "text", "text": "42"}],
+        "usage": {"input_tokens": 1, "output_tokens": 1},
+    },
+}
 
 
 class Server(http.server.ThreadingHTTPServer):
@@ -37,6 +81,18 @@ class Server(http.server.ThreadingHTTPServer):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
+        address, family = self.note()
+        answer = {"answer": 42, "client": address, "family": family}
+        self.answer_after(self.path.partition("?")[0], lambda waited: answer | {"waited": waited})
+
+    def do_POST(self):
+        self.note()
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        reply = REPLIES.get(self.path.partition("?")[0])
+        self.answer_after(reply and f"/{json.loads(body)['model']}", lambda _: reply)
+
+    def note(self):
+        """Writes the request's line and returns the client's address and family."""
         address = self.client_address[0]
         family = "IPv6"
         if address.startswith("::ffff:"):
@@ -44,15 +100,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
             family = "IPv4"
         # One write on a descriptor in append mode: lines of several threads do not mix.
         os.write(log, f"{time.time():.3f} {address} {family} {self.path}\n".encode())
+        return address, family
 
-        found = re.fullmatch(r"/now|/after/(\d{1,5})", self.path.partition("?")[0])
+    def answer_after(self, wait, answer):
+        """Waits as "/now" or "/after/N" says, and answers."""
+        found = re.fullmatch(r"/now|/after/(\d{1,5})", wait or "")
         if not found:
             self.send_error(404)
             return
         waited = int(found[1] or 0)
         time.sleep(waited)
-        answer = {"answer": 42, "waited": waited, "client": address, "family": family}
-        body = json.dumps(answer).encode() + b"\n"
+        body = json.dumps(answer(waited)).encode() + b"\n"
         self.send_response(200)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
@@ -63,9 +121,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         """The log has its line already."""
 
 
-port, log_file = sys.argv[1:]
+port, log_file, *certificate = sys.argv[1:]
 log = os.open(log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
 with Server(("::", int(port)), Handler) as server:
+    if certificate:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(*certificate)
+        # The handshake is for the connection's own thread: one slow client must not hold up the others.
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
     print("listening", flush=True)
     # Not sys.stdout.close(): descriptor 1 would be the next connection's, and stray output its data.
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::ffi::CStr;
 use std::fmt;
 use std::fs;
 use std::io::Read;
@@ -19,10 +20,14 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 pub struct Environment {
     /// Its name in messages, and that of the directory for its programs.
     pub name: &'static str,
-    /// The C compiler whose programs run there.
-    compiler: &'static str,
+    /// The C compiler whose programs run there, with its first arguments.
+    compiler: Vec<String>,
     /// The library.
     pub library: PathBuf,
+    /// The root directory that its programs run in; none is this machine's own.
+    root: Option<PathBuf>,
+    /// The version of its glibc; none where the libc is musl.
+    glibc: Option<(u32, u32)>,
 }
 
 impl fmt::Display for Environment {
@@ -34,34 +39,84 @@ impl fmt::Display for Environment {
 impl Environment {
     /// This machine's glibc with the library of `cargo build --release`.
     pub fn here() -> Self {
-        let library = Path::new(ROOT).join("target/release/libegress_shim.so");
-        assert!(library.exists(), "{} is not built: run scripts/test", library.display());
-        Self { name: "glibc", compiler: "cc", library }
+        Self {
+            name: "glibc",
+            compiler: vec!["cc".to_owned()],
+            library: made("target/release/libegress_shim.so"),
+            root: None,
+            glibc: Some(glibc_here()),
+        }
     }
 
-    /// Every environment.
+    /// Every environment: the last three have the shipped library (`scripts/build-portable`).
     pub fn all() -> Vec<Self> {
-        vec![Self::here()]
+        use std::env::consts::ARCH;
+        let here = Self::here();
+        let library = made(&format!("dist/{ARCH}/libegress_shim.so"));
+        let shipped = Self { name: "glibc-shipped", library, ..here.clone() };
+        let musl_gcc = vec!["musl-gcc".to_owned()];
+        let musl = Self { name: "musl", compiler: musl_gcc, glibc: None, ..shipped.clone() };
+        // Zig's C compiler has the interfaces of every glibc. It would trap undefined behaviour, at
+        // the price of a runtime library.
+        let target = format!("{ARCH}-linux-gnu.2.17");
+        let zig = made("target/zig/zig").display().to_string();
+        let debian11 = Self {
+            name: "debian11",
+            compiler: [&zig, "cc", "-target", &target, "-fno-sanitize=undefined"]
+                .map(str::to_owned)
+                .to_vec(),
+            root: Some(made("target/roots/debian11")),
+            glibc: Some((2, 31)),
+            ..shipped.clone()
+        };
+        vec![here, shipped, musl, debian11]
     }
 
-    /// The program made of `tests/programs/NAME.c` (or `.cc`) for this environment.
+    /// The version of its glibc; none where the libc is musl.
+    pub fn glibc(&self) -> Option<(u32, u32)> {
+        self.glibc
+    }
+
+    /// The program made of `tests/programs/NAME.c` for this environment.
     pub fn program(&self, name: &str) -> PathBuf {
-        self.compile(name, name, &[])
+        self.compile(&format!("{name}.c"), name, &[])
+    }
+
+    /// The program made of `tests/programs/NAME.c`, which needs a shared library (`DT_NEEDED`).
+    pub fn program_with(&self, name: &str, library: &Path) -> PathBuf {
+        let file = format!("{name}-with-{}", library.file_stem().unwrap().display());
+        let library = library.to_str().expect("its path is UTF-8");
+        self.compile(&format!("{name}.c"), &file, &["-Wl,--no-as-needed", library])
     }
 
     /// A shared library made of `tests/programs/NAME.c`.
     pub fn shared_library(&self, name: &str) -> PathBuf {
-        self.compile(name, &format!("{name}.so"), &["-shared", "-fPIC"])
+        self.compile(&format!("{name}.c"), &format!("{name}.so"), &["-shared", "-fPIC"])
     }
 
-    fn compile(&self, name: &str, file: &str, flags: &[&str]) -> PathBuf {
+    /// A shared library made of `tests/programs/NAME.cc`; none where there is no C++ compiler.
+    pub fn cxx_library(&self, name: &str) -> Option<PathBuf> {
+        let flags = ["-shared", "-fPIC"];
+        (self.compiler == ["cc"])
+            .then(|| self.compile(&format!("{name}.cc"), &format!("{name}.so"), &flags))
+    }
+
+    fn compile(&self, source: &str, file: &str, flags: &[&str]) -> PathBuf {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let source = Path::new(ROOT).join("tests/programs").join(name).with_extension("c");
+        let (compiler, standard) = match source.rsplit_once('.') {
+            Some((_, "cc")) => (&["c++".to_owned()][..], "-std=gnu++17"),
+            _ => (&self.compiler[..], "-std=gnu11"),
+        };
+        let (compiler, first) = compiler.split_first().expect("it has a name");
+        let sources = Path::new(ROOT).join("tests/programs");
+        let source = sources.join(source);
         let directory = Path::new(ROOT).join("target/test-programs").join(self.name);
         let made = directory.join(file);
         let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
-        if let (Ok(of_source), Ok(of_made)) = (changed(&source), changed(&made))
-            && of_source < of_made
+        let header = sources.join("guest.h");
+        if let (Ok(of_source), Ok(of_header), Ok(of_made)) =
+            (changed(&source), changed(&header), changed(&made))
+            && of_source.max(of_header) < of_made
         {
             return made;
         }
@@ -69,15 +124,18 @@ impl Environment {
         // Tests run in threads: each compiles for itself and then puts the whole file in place.
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let own = directory.join(format!("{file}.{}.{number}", std::process::id()));
-        let output = Command::new(self.compiler)
-            .args(["-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"])
+        let cache = Path::new(ROOT).join("target/portable/zig-cache");
+        let output = Command::new(compiler)
+            .envs(["ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"].map(|name| (name, &cache)))
+            .args(first)
+            .args([standard, "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"])
             .args(flags)
             .arg(&source)
             .arg("-o")
             .arg(&own)
             .arg("-ldl")
             .output()
-            .unwrap_or_else(|error| panic!("{} starts: {error}", self.compiler));
+            .unwrap_or_else(|error| panic!("{compiler} starts: {error}"));
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         fs::rename(&own, &made).expect("the program can be put in place");
         made
@@ -86,7 +144,15 @@ impl Environment {
     /// A command without the library: nothing of the surroundings' settings or preloads is left in
     /// its environment.
     pub fn bare(&self, program: impl AsRef<Path>) -> Command {
-        let mut command = Command::new(program.as_ref());
+        let mut command = match &self.root {
+            None => Command::new(program.as_ref()),
+            Some(root) => {
+                let mut command =
+                    Command::new(Self::here().compile("enter.c", "enter", &["-static"]));
+                command.arg(root).arg(ROOT).arg(program.as_ref());
+                command
+            }
+        };
         for (name, _) in std::env::vars_os() {
             let name_bytes = name.as_encoded_bytes();
             if name_bytes.starts_with(b"EGRESS_SHIM") || name_bytes.starts_with(b"LD_") {
@@ -107,6 +173,24 @@ impl Environment {
             command.env(format!("EGRESS_SHIM{separator}{name}"), value);
         }
         command
+    }
+}
+
+/// A path in the checkout where something must have been made.
+fn made(path: &str) -> PathBuf {
+    let path = Path::new(ROOT).join(path);
+    assert!(path.exists(), "{} is missing: run scripts/test", path.display());
+    path
+}
+
+/// The version of the glibc that this program runs on.
+fn glibc_here() -> (u32, u32) {
+    // SAFETY: gnu_get_libc_version(3) gives a C string that lasts.
+    let version = unsafe { CStr::from_ptr(libc::gnu_get_libc_version()) };
+    let mut parts = version.to_str().unwrap_or_default().split('.').map(str::parse);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => panic!("{version:?} is a version of glibc"),
     }
 }
 

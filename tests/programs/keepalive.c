@@ -1,0 +1,350 @@
+/* Does the steps that its arguments name, in order, and prints what it sees: one line for each
+ * `connect`, `show` and the like. Most steps are about the current socket.
+ *
+ *   tcp4 tcp6 mapped mptcp4 mptcp6 udp4 udp6 unix netlink raw
+ *                             a new current socket, and a peer for it (`mapped`: an IPv6 socket that
+ *                             will connect to ::ffff:127.0.0.1; `raw`: a raw socket of protocol TCP)
+ *   nonblocking               makes it so
+ *   keepalive=N idle=N interval=N count=N
+ *                             sets the option
+ *   connect refused disconnect
+ *                             connects it: to the peer, to a port where nobody listens, to AF_UNSPEC
+ *   full drain                the peer answers no new connection; it does again
+ *   finish                    waits until the connection stands or has failed
+ *   accepted listener first   makes another socket current: the peer's end, the peer's listening
+ *                             socket, the first socket of all
+ *   show                      prints its options, as read back
+ *   port                      prints its port
+ *   free                      prints how many descriptors are open, and the lowest free one
+ *   exhaust                   takes away every free descriptor
+ *   forbid=getsockopt forbid=setsockopt
+ *                             a seccomp filter: EPERM from now on
+ *   namespace back            enters a new network namespace; goes back to the one before
+ *   defaults=IDLE,INTERVAL,COUNT
+ *                             sets the namespace's tcp_keepalive_* sysctls
+ *   probes                    prints how many keepalive probes the namespace has sent
+ *   sleep=MILLISECONDS
+ *   wait                      prints "ready" and waits for a byte or the end of standard input
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <sched.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define MPTCP 262 /* IPPROTO_MPTCP, which older headers lack */
+
+/* linux/seccomp.h and linux/filter.h, which musl-gcc does not find. */
+#define FILTER_MODE 2 /* SECCOMP_MODE_FILTER */
+#define FILTER_ALLOW 0x7fff0000U
+#define FILTER_ERRNO 0x00050000U
+struct filter_step {
+    uint16_t code;
+    uint8_t if_true, if_false;
+    uint32_t operand;
+};
+struct filter {
+    unsigned short length;
+    struct filter_step *steps;
+};
+
+static int first = -1, current = -1, listener = -1, before = -1;
+static struct sockaddr_storage peer;
+static socklen_t peer_length;
+
+static void fail(const char *what) {
+    perror(what);
+    exit(1);
+}
+
+static const char *error_name(int error) {
+    static char number[16];
+    switch (error) {
+    case ECONNREFUSED: return "ECONNREFUSED";
+    case EINPROGRESS: return "EINPROGRESS";
+    case EALREADY: return "EALREADY";
+    case EISCONN: return "EISCONN";
+    case EINVAL: return "EINVAL";
+    case EPERM: return "EPERM";
+    case EMFILE: return "EMFILE";
+    }
+    snprintf(number, sizeof number, "errno %d", error);
+    return number;
+}
+
+static socklen_t loopback(struct sockaddr_storage *address, int family, int mapped) {
+    memset(address, 0, sizeof *address);
+    if (family == AF_INET) {
+        struct sockaddr_in *in = (struct sockaddr_in *)address;
+        in->sin_family = AF_INET;
+        in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        return sizeof *in;
+    }
+    struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)address;
+    in6->sin6_family = AF_INET6;
+    in6->sin6_addr.s6_addr[15] = 1;
+    if (mapped) {
+        static const unsigned char localhost[4] = {127, 0, 0, 1};
+        in6->sin6_addr.s6_addr[10] = in6->sin6_addr.s6_addr[11] = 0xff;
+        memcpy(in6->sin6_addr.s6_addr + 12, localhost, 4);
+    }
+    return sizeof *in6;
+}
+
+static in_port_t *port_of(struct sockaddr_storage *address) {
+    return address->ss_family == AF_INET ? &((struct sockaddr_in *)address)->sin_port
+                                         : &((struct sockaddr_in6 *)address)->sin6_port;
+}
+
+/* A bound socket of the kind, and its address. */
+static int bound(int family, int type, int protocol, struct sockaddr_storage *address, socklen_t *length) {
+    int made = socket(family, type, protocol);
+    if (made < 0) fail("socket");
+    if (bind(made, (struct sockaddr *)address, *length) != 0) fail("bind");
+    *length = sizeof *address;
+    if (getsockname(made, (struct sockaddr *)address, length) != 0) fail("getsockname");
+    return made;
+}
+
+static void new_socket(int family, int type, int protocol, int mapped) {
+    if (family == AF_INET || family == AF_INET6) {
+        peer_length = loopback(&peer, family, mapped);
+        if (type == SOCK_STREAM) {
+            listener = bound(family, type, protocol, &peer, &peer_length);
+            if (listen(listener, 8) != 0) fail("listen");
+        } else {
+            *port_of(&peer) = type == SOCK_RAW ? 0 : htons(9);
+        }
+    } else if (family == AF_UNIX) {
+        memset(&peer, 0, sizeof peer);
+        peer.ss_family = AF_UNIX;
+        peer_length = sizeof peer.ss_family; /* the kernel picks an abstract name */
+        listener = bound(family, type, protocol, &peer, &peer_length);
+        if (listen(listener, 8) != 0) fail("listen");
+    } else { /* AF_NETLINK: a sockaddr_nl of zeros is the kernel */
+        memset(&peer, 0, sizeof peer);
+        peer.ss_family = family;
+        peer_length = 12;
+    }
+    current = socket(family, type, protocol);
+    if (current < 0) fail("socket");
+    if (first < 0) first = current;
+}
+
+static void connect_to(const char *step, struct sockaddr_storage *address, socklen_t length) {
+    int status = connect(current, (struct sockaddr *)address, length);
+    printf("%s: %s\n", step, status == 0 ? "0" : error_name(errno));
+}
+
+static void refused(void) {
+    struct sockaddr_storage closed = peer;
+    socklen_t length = peer_length;
+    int protocol;
+    socklen_t size = sizeof protocol;
+    if (getsockopt(current, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0) fail("SO_PROTOCOL");
+    *port_of(&closed) = 0;
+    int holder = bound(closed.ss_family, SOCK_STREAM, protocol, &closed, &length);
+    connect_to("refused", &closed, length);
+    close(holder);
+}
+
+/* Fills the peer's queue: from then on the kernel drops whatever asks for a connection. The bare
+ * system call, as these connections are not what the test is about. */
+static void full(void) {
+    if (listen(listener, 0) != 0) fail("listen");
+    int filler = socket(peer.ss_family, SOCK_STREAM, 0);
+    if (filler < 0 || syscall(SYS_connect, filler, &peer, peer_length) != 0) fail("full");
+}
+
+static void drain(void) {
+    struct pollfd waiting = {.fd = listener, .events = POLLIN};
+    if (listen(listener, 8) != 0) fail("listen");
+    while (poll(&waiting, 1, 0) == 1)
+        close(accept(listener, NULL, NULL));
+}
+
+static void finish(void) {
+    struct pollfd waiting = {.fd = current, .events = POLLOUT};
+    int error;
+    socklen_t size = sizeof error;
+    if (poll(&waiting, 1, 10000) != 1) fail("poll");
+    if (getsockopt(current, SOL_SOCKET, SO_ERROR, &error, &size) != 0) fail("SO_ERROR");
+    printf("finish: %s\n", error == 0 ? "0" : error_name(error));
+}
+
+static int option_of(const char *name, int *level) {
+    *level = IPPROTO_TCP;
+    if (strcmp(name, "idle") == 0) return TCP_KEEPIDLE;
+    if (strcmp(name, "interval") == 0) return TCP_KEEPINTVL;
+    if (strcmp(name, "count") == 0) return TCP_KEEPCNT;
+    *level = SOL_SOCKET;
+    return SO_KEEPALIVE;
+}
+
+static void show(void) {
+    static const char *const names[] = {"keepalive", "idle", "interval", "count"};
+    const char *separator = "";
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        int level, option = option_of(names[i], &level), value = -1;
+        socklen_t size = sizeof value;
+        if (getsockopt(current, level, option, &value, &size) == 0) {
+            printf("%s%s=%d", separator, names[i], value);
+            separator = " ";
+        }
+    }
+    printf("\n");
+}
+
+static void show_port(void) {
+    struct sockaddr_storage own;
+    socklen_t length = sizeof own;
+    if (getsockname(current, (struct sockaddr *)&own, &length) != 0) fail("getsockname");
+    printf("port: %d\n", ntohs(*port_of(&own)));
+}
+
+/* What dup gives is the lowest free descriptor (POSIX). */
+static void show_free(void) {
+    int open = 0;
+    for (int i = 0; i < 1024; i++)
+        open += fcntl(i, F_GETFD) >= 0;
+    int lowest = dup(0);
+    close(lowest);
+    printf("open: %d, free: %d\n", open, lowest);
+}
+
+static void exhaust(void) {
+    int lowest = dup(0);
+    struct rlimit limit = {.rlim_cur = lowest, .rlim_max = lowest};
+    close(lowest);
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) fail("setrlimit");
+    if (dup(0) >= 0) fail("a descriptor was free");
+}
+
+static void forbid(int number) {
+    struct filter_step steps[] = {
+        {0x20, 0, 0, 0},                    /* load the system call's number */
+        {0x15, 0, 1, number},               /* unless it is this one, skip one step */
+        {0x06, 0, 0, FILTER_ERRNO | EPERM}, /* return */
+        {0x06, 0, 0, FILTER_ALLOW},
+    };
+    struct filter filter = {sizeof steps / sizeof *steps, steps};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("PR_SET_NO_NEW_PRIVS");
+    if (prctl(PR_SET_SECCOMP, FILTER_MODE, &filter) != 0) fail("PR_SET_SECCOMP");
+}
+
+static void new_namespace(void) {
+    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
+    before = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+    if (before < 0 || unshare(CLONE_NEWNET) != 0) fail("namespace");
+    int any = socket(AF_INET, SOCK_DGRAM, 0);
+    if (any < 0 || ioctl(any, SIOCSIFFLAGS, &lo) != 0) fail("lo");
+    close(any);
+}
+
+static void set_defaults(const char *values) {
+    static const char *const names[] = {"time", "intvl", "probes"};
+    int numbers[3];
+    if (sscanf(values, "%d,%d,%d", &numbers[0], &numbers[1], &numbers[2]) != 3) fail(values);
+    for (int i = 0; i < 3; i++) {
+        char path[64];
+        snprintf(path, sizeof path, "/proc/sys/net/ipv4/tcp_keepalive_%s", names[i]);
+        FILE *file = fopen(path, "w");
+        if (file == NULL || fprintf(file, "%d", numbers[i]) < 0 || fclose(file) != 0) fail(path);
+    }
+}
+
+/* /proc/net/netstat has pairs of lines: names, then values. */
+static void show_probes(void) {
+    char names[8192], values[8192];
+    FILE *file = fopen("/proc/net/netstat", "r");
+    if (file == NULL) fail("/proc/net/netstat");
+    while (fgets(names, sizeof names, file) && fgets(values, sizeof values, file)) {
+        char *name_rest, *value_rest;
+        char *name = strtok_r(names, " \n", &name_rest), *value = strtok_r(values, " \n", &value_rest);
+        for (; name && value;
+             name = strtok_r(NULL, " \n", &name_rest), value = strtok_r(NULL, " \n", &value_rest))
+            if (strcmp(name, "TCPKeepAlive") == 0) printf("probes: %s\n", value);
+    }
+    fclose(file);
+}
+
+static void do_step(const char *step) {
+    char name[32];
+    const char *value = strchr(step, '=');
+    size_t length = value ? (size_t)(value - step) : strlen(step);
+    snprintf(name, sizeof name, "%.*s", (int)length, step);
+    value = value ? value + 1 : "";
+#define IS(known) (strcmp(name, known) == 0)
+    if (IS("tcp4")) new_socket(AF_INET, SOCK_STREAM, 0, 0);
+    else if (IS("tcp6")) new_socket(AF_INET6, SOCK_STREAM, 0, 0);
+    else if (IS("mapped")) new_socket(AF_INET6, SOCK_STREAM, 0, 1);
+    else if (IS("mptcp4")) new_socket(AF_INET, SOCK_STREAM, MPTCP, 0);
+    else if (IS("mptcp6")) new_socket(AF_INET6, SOCK_STREAM, MPTCP, 0);
+    else if (IS("udp4")) new_socket(AF_INET, SOCK_DGRAM, 0, 0);
+    else if (IS("udp6")) new_socket(AF_INET6, SOCK_DGRAM, 0, 0);
+    else if (IS("unix")) new_socket(AF_UNIX, SOCK_STREAM, 0, 0);
+    else if (IS("netlink")) new_socket(AF_NETLINK, SOCK_RAW, 0, 0);
+    else if (IS("raw")) new_socket(AF_INET, SOCK_RAW, IPPROTO_TCP, 0);
+    else if (IS("nonblocking")) fcntl(current, F_SETFL, O_NONBLOCK);
+    else if (IS("keepalive") || IS("idle") || IS("interval") || IS("count")) {
+        int level, option = option_of(name, &level), number = atoi(value);
+        if (setsockopt(current, level, option, &number, sizeof number) != 0) fail(step);
+    }
+    else if (IS("connect")) connect_to(step, &peer, peer_length);
+    else if (IS("refused")) refused();
+    else if (IS("disconnect")) {
+        struct sockaddr_storage nobody = {.ss_family = AF_UNSPEC};
+        connect_to(step, &nobody, sizeof(struct sockaddr_in));
+    }
+    else if (IS("full")) full();
+    else if (IS("drain")) drain();
+    else if (IS("finish")) finish();
+    else if (IS("accepted")) {
+        if ((current = accept(listener, NULL, NULL)) < 0) fail("accept");
+    }
+    else if (IS("listener")) current = listener;
+    else if (IS("first")) current = first;
+    else if (IS("show")) show();
+    else if (IS("port")) show_port();
+    else if (IS("free")) show_free();
+    else if (IS("exhaust")) exhaust();
+    else if (IS("forbid")) forbid(strcmp(value, "getsockopt") == 0 ? SYS_getsockopt : SYS_setsockopt);
+    else if (IS("namespace")) new_namespace();
+    else if (IS("back")) {
+        if (setns(before, CLONE_NEWNET) != 0) fail("setns");
+    }
+    else if (IS("defaults")) set_defaults(value);
+    else if (IS("probes")) show_probes();
+    else if (IS("sleep")) usleep(atoi(value) * 1000);
+    else if (IS("wait")) {
+        char byte;
+        printf("ready\n");
+        fflush(stdout);
+        if (read(0, &byte, 1) < 0) fail("read");
+    }
+    else {
+        fprintf(stderr, "no such step: %s\n", step);
+        exit(2);
+    }
+}
+
+int main(int count, char **steps) {
+    for (int i = 1; i < count; i++)
+        do_step(steps[i]);
+    return 0;
+}
