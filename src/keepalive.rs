@@ -148,7 +148,7 @@ impl LastSeen {
 
 /// Whether a TCP socket is past `TCP_CLOSE`, the state of those that may connect.
 fn is_in_use(socket: c_int) -> bool {
-    /// `TCP_CLOSE` in the kernel's include/net/tcp_states.h.
+    /// `TCP_CLOSE` in the kernel's `include/net/tcp_states.h`.
     const CLOSE: u8 = 7;
     let mut state: u8 = CLOSE;
     let mut length: socklen_t = 1;

@@ -27,21 +27,21 @@ impl Lab {
     /// Starts a lab, with options of `tests/lab/network`.
     pub fn start(options: &[&str]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/lab/network");
-        let mut network = Command::new(script)
+        let network = Command::new(script)
             .args(options)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
             .expect("tests/lab/network starts");
-        let output = network.stdout.take().expect("its output is a pipe");
-        let mut lines = Vec::new();
+        let mut lab = Self { network, lines: Vec::new() };
+        let output = lab.network.stdout.take().expect("its output is a pipe");
         for line in BufReader::new(output).lines() {
             let line = line.expect("its output can be read");
             if line == "ready" {
-                return Self { network, lines };
+                return lab;
             }
             let (key, value) = line.split_once(' ').expect("its lines are KEY VALUE");
-            lines.push((key.to_owned(), value.to_owned()));
+            lab.lines.push((key.to_owned(), value.to_owned()));
         }
         panic!("tests/lab/network ended before it was ready (its words are on standard error)");
     }
