@@ -17,6 +17,7 @@
 //! | [`keepalive`] | what becomes of a socket |
 //! | [`config`] | the settings and their problems |
 //! | [`logging`] | one line, one write |
+//! | `portable` | what the shipped file has because not every libc has it |
 
 #![warn(missing_docs)]
 // A panic would end the host program.
@@ -30,6 +31,9 @@ pub mod config;
 pub mod keepalive;
 pub mod logging;
 pub mod resolver;
+
+#[cfg(portable)]
+mod portable;
 
 // The unit tests try the policies in a process that nothing is interposed in.
 #[cfg(not(test))]

@@ -12,7 +12,6 @@
  *     resolve          does that
  *     resolve errno    also says what errno is after each call; it is 1234 before
  *     resolve memory   prints by how many KiB the process grew when it made all calls a second time
- *     resolve libc     names the libc, and reads no calls
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -36,9 +35,6 @@ struct arguments {
 static struct arguments *arguments;
 static int silent;
 static int with_errno;
-
-/* Only glibc has it. */
-extern const char *gnu_get_libc_version(void) __attribute__((weak));
 
 static void fail(const char *what)
 {
@@ -211,10 +207,6 @@ int main(int argc, char **argv)
     const char *what = argc > 1 ? argv[1] : "";
     long before;
 
-    if (strcmp(what, "libc") == 0) {
-        printf("%s\n", gnu_get_libc_version ? gnu_get_libc_version() : "not glibc");
-        return 0;
-    }
     arguments = mmap(NULL, sizeof *arguments, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
                      -1, 0);
     if (arguments == MAP_FAILED)
