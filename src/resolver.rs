@@ -97,7 +97,7 @@ pub unsafe fn lookup_without_ipv6(
                 {
                     return on_a_machine_without_ipv4(real, node, service, &hints, result);
                 }
-                explained(status, node, &ipv4)
+                explained(status, node, service, &ipv4)
             }
             libc::AF_INET6 if hints.ai_flags & libc::AI_V4MAPPED != 0 => {
                 mapped_addresses(real, node, service, &hints, result)
@@ -176,11 +176,11 @@ unsafe fn no_addresses(
     let mut list = null_mut();
     // SAFETY: the caller's arguments, and a local for the list.
     let status = unsafe { real(node, service, &raw const ipv4, &raw mut list) };
-    if status != 0 {
-        return explained(status, node, hints);
-    }
-    // SAFETY: the list is libc's and nobody else has seen it; `real` is a getaddrinfo(3).
+    // SAFETY: the caller's arguments; the list is libc's and nobody else has seen it.
     unsafe {
+        if status != 0 {
+            return explained(status, node, service, hints);
+        }
         free(list);
         if config::settings().glibc {
             return libc::EAI_NODATA;
@@ -310,13 +310,26 @@ unsafe fn free(list: *mut addrinfo) {
 
 /// Passes on the status of a listed host's lookup. Where it says that there is no address, one line
 /// per process says why: the program may have had IPv6 addresses of this host before.
-fn explained(status: c_int, node: *const c_char, hints: &addrinfo) -> c_int {
+///
+/// # Safety
+/// The node is a C string, and the service null or one.
+unsafe fn explained(
+    status: c_int,
+    node: *const c_char,
+    service: *const c_char,
+    hints: &addrinfo,
+) -> c_int {
     static TOLD: AtomicBool = AtomicBool::new(false);
-    // With these flags a name, or the name of a service, is an error of the same number.
-    let numeric = hints.ai_flags & (libc::AI_NUMERICHOST | libc::AI_NUMERICSERV) != 0;
     let no_address = match status {
         libc::EAI_NODATA | EAI_ADDRFAMILY => true,
-        libc::EAI_NONAME => !numeric,
+        // So are called a name where a number must be, and a service that is not one.
+        libc::EAI_NONAME => {
+            hints.ai_flags & libc::AI_NUMERICHOST == 0
+                && (hints.ai_flags & libc::AI_NUMERICSERV == 0
+                    || service.is_null()
+                    // SAFETY: not null, so a C string by this function's own contract.
+                    || unsafe { CStr::from_ptr(service) }.to_bytes().iter().all(u8::is_ascii_digit))
+        }
         _ => false,
     };
     if no_address && !TOLD.swap(true, Relaxed) {

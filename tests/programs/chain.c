@@ -8,7 +8,12 @@ int connect(int fd, const struct sockaddr *address, socklen_t length)
     char line[64];
     int size = snprintf(line, sizeof line, "connect, keepalive %s\n", keepalive_text(fd));
 
-    if (write(STDOUT_FILENO, line, (size_t)size) != size)
+    int type = 0;
+    socklen_t type_length = sizeof type;
+
+    /* The resolver of glibc before 2.34 calls this connect too, for its questions. */
+    getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &type_length);
+    if (type == SOCK_STREAM && write(STDOUT_FILENO, line, (size_t)size) != size)
         _exit(2);
     *(void **)&next = dlsym(RTLD_NEXT, "connect");
     return next(fd, address, length);

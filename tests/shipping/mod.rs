@@ -1,0 +1,189 @@
+//! What the tests of the ways to ship the library share: root trees and tools, which are made once
+//! and kept under `target/`, and the manifest that the Kubernetes example renders to.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The version of cargo-deb that makes the Debian package.
+const CARGO_DEB: &str = "3.8.0";
+/// The version of kubernetes-validate, which has the Kubernetes schemas.
+const KUBERNETES_VALIDATE: &str = "1.37.0";
+
+/// Says that something is not tested here, even though the test harness keeps what a test prints to
+/// itself when the test passes.
+pub fn skip(what: &str, why: &str) {
+    let _ = io::stderr().write_all(format!("skipped: {what}: {why}\n").as_bytes());
+}
+
+/// The library that is shipped.
+pub fn library() -> PathBuf {
+    let library =
+        Path::new(ROOT).join("dist").join(std::env::consts::ARCH).join("libegress_shim.so");
+    assert!(library.exists(), "{} is not built: run scripts/build-portable", library.display());
+    library
+}
+
+/// A command without settings or preloads of the surroundings.
+pub fn command(program: impl AsRef<Path>) -> Command {
+    let mut command = Command::new(program.as_ref());
+    for (name, _) in std::env::vars_os() {
+        let bytes = name.as_encoded_bytes();
+        let ours = bytes.starts_with(b"EGRESS_SHIM") || bytes.starts_with(b"LD_");
+        if ours || name == "PREFIX" || name == "DESTDIR" {
+            command.env_remove(name);
+        }
+    }
+    command.stdin(Stdio::null());
+    command
+}
+
+/// A shell script, which ends at the first command that fails.
+pub fn sh(script: &str, arguments: &[&Path]) -> Command {
+    let mut command = command("sh");
+    command.args(["-euc", script, "sh"]).args(arguments);
+    command
+}
+
+/// What a command wrote to standard output and standard error; it must succeed.
+pub fn done(command: &mut Command) -> (String, String) {
+    let output = command.output().unwrap_or_else(|error| panic!("{command:?} starts: {error}"));
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
+    (out, err)
+}
+
+/// What is in `target/NAME`, made by a shell script (its `$1`, an empty directory) if it is not
+/// there yet. Several tests, also of several processes, may ask for it at once.
+fn cached(name: &str, script: &str) -> PathBuf {
+    let path = Path::new(ROOT).join("target").join(name);
+    fs::create_dir_all(path.parent().expect("it is below target")).expect("target can be written");
+    let lock = File::create(path.with_extension("lock")).expect("target can be written");
+    // SAFETY: flock(2) on a descriptor that we own; closing it unlocks it.
+    assert_eq!(unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) }, 0, "flock");
+    if !path.exists() {
+        let _ = io::stderr().write_all(format!("making target/{name}, once\n").as_bytes());
+        let new = path.with_extension("new");
+        let _ = fs::remove_dir_all(&new);
+        fs::create_dir(&new).expect("target can be written");
+        done(&mut sh(script, &[&new]));
+        fs::rename(&new, &path).expect("it can be put in place");
+    }
+    path
+}
+
+/// The root tree of a minimal Debian, of this machine's release, so that programs built here run
+/// there. It also has what [`musl`] is made of.
+pub fn debian() -> PathBuf {
+    cached(
+        "roots/debian-slim",
+        ". /etc/os-release
+        PATH=$PATH:/usr/sbin:/sbin
+        debootstrap --variant=minbase --include=musl,busybox-static \"$VERSION_CODENAME\" \"$1\"
+        rm -r \"$1\"/var/cache/apt/* \"$1\"/var/lib/apt/lists/*",
+    )
+}
+
+/// The root tree of a system like Alpine: musl, and busybox for everything else. Debian's busybox
+/// is statically linked where Alpine's is not.
+pub fn musl() -> PathBuf {
+    debian();
+    cached(
+        "roots/musl",
+        "debian=${1%/*}/debian-slim
+        mkdir -p \"$1/bin\" \"$1/lib\" \"$1/etc\" \"$1/tmp\" \"$1/proc\"
+        cp \"$debian\"/usr/lib/*-linux-musl/libc.so \"$1/lib/ld-musl-$(uname -m).so.1\"
+        cp \"$debian/bin/busybox\" \"$1/bin/\"
+        for name in $(\"$1/bin/busybox\" --list); do
+            [ \"$name\" = busybox ] || ln -s busybox \"$1/bin/$name\"
+        done
+        echo root:x:0:0:root:/:/bin/sh >\"$1/etc/passwd\"",
+    )
+}
+
+/// The root tree of an image without a shell: the dynamic loader and glibc.
+pub fn distroless() -> PathBuf {
+    debian();
+    cached(
+        "roots/distroless",
+        "cd \"${1%/*}/debian-slim\"
+        mkdir \"$1/etc\" \"$1/proc\"
+        for file in lib64/ld-* lib/ld-linux-* lib/*-linux-gnu/libc.so.6 \
+            lib/*-linux-gnu/libnss_* etc/host.conf; do
+            [ ! -e \"$file\" ] || cp --parents -L \"$file\" \"$1\"
+        done
+        echo nonroot:x:65532:65532:nonroot:/:/sbin/nologin >\"$1/etc/passwd\"
+        echo hosts: files dns >\"$1/etc/nsswitch.conf\"",
+    )
+}
+
+/// cargo-deb, from crates.io.
+pub fn cargo_deb() -> PathBuf {
+    let script = format!(
+        "cargo install --quiet --locked --root \"$1\" --target-dir \"$1/target\" \
+             --version {CARGO_DEB} cargo-deb
+        rm -r \"$1/target\""
+    );
+    cached(&format!("tools/cargo-deb-{CARGO_DEB}"), &script).join("bin/cargo-deb")
+}
+
+/// A manifest, as kustomize renders a directory; none where kustomize is not installed.
+fn render(directory: &str) -> Option<String> {
+    let tools = [&["kubectl", "kustomize"][..], &["kustomize", "build"]];
+    let installed = |program: &str| command(program).arg("version").arg("--help").output().is_ok();
+    let Some(tool) = tools.into_iter().find(|tool| installed(tool[0])) else {
+        skip(directory, "neither kubectl nor kustomize is installed");
+        return None;
+    };
+    let path = Path::new(ROOT).join(directory);
+    Some(done(command(tool[0]).args(&tool[1..]).arg(path)).0)
+}
+
+/// What a rendered manifest says, after it has passed `tests/shipping/kubernetes.py`.
+pub struct Manifest(Vec<(String, Vec<String>)>);
+
+impl Manifest {
+    /// The manifest of a kustomization; none where kustomize is not installed.
+    pub fn of(directory: &str) -> Option<Self> {
+        let rendered = render(directory)?;
+        let script = format!(
+            "python3 -m venv \"$1\"
+            \"$1/bin/python\" -m pip install --quiet --disable-pip-version-check \
+                kubernetes-validate=={KUBERNETES_VALIDATE}"
+        );
+        let python = cached(&format!("tools/kubernetes-validate-{KUBERNETES_VALIDATE}"), &script)
+            .join("bin/python");
+        let check = Path::new(ROOT).join("tests/shipping/kubernetes.py");
+        let mut child = command(python)
+            .arg(check)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("python3 starts");
+        let mut stdin = child.stdin.take().expect("its input is a pipe");
+        stdin.write_all(rendered.as_bytes()).expect("it reads");
+        drop(stdin);
+        let output = child.wait_with_output().expect("it ends");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{directory}: {errors}\n{rendered}");
+        let of_line = |line: &str| {
+            let mut fields = line.split('\t').map(str::to_owned);
+            (fields.next().unwrap_or_default(), fields.collect())
+        };
+        Some(Self(String::from_utf8_lossy(&output.stdout).lines().map(of_line).collect()))
+    }
+
+    /// Every value of a key.
+    pub fn get(&self, key: &str) -> Vec<&str> {
+        let lines = self.0.iter().filter(|(name, _)| name == key);
+        lines.flat_map(|(_, values)| values).map(String::as_str).collect()
+    }
+}
