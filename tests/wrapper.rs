@@ -652,6 +652,8 @@ fn a_command_that_cannot_be_run_is_126() {
         let at = bytes.windows(name.len()).position(|window| window == name);
         bytes[at.expect("true is for this glibc") + 1] = b'L';
     });
+    let pipe = scratch.path("pipe"); // to read it is to wait
+    output(bare("mkfifo").arg("--mode=755").arg(&pipe));
     let path = format!("{}:{PATH}", text(&scratch.0));
     under_each_shell(|shell| {
         let refused = |command: &str, words: &[&str]| {
@@ -659,6 +661,7 @@ fn a_command_that_cannot_be_run_is_126() {
         };
         refused(text(&plain), &["plain is not executable"]);
         refused("plain", &["plain is not executable"]);
+        refused(text(&pipe), &["pipe is not executable"]);
         refused(text(directory), &["is a directory"]);
         refused("directory", &["is a directory"]);
         refused(text(&script), &["script cannot be run", "interpreter /no/such "]);
@@ -882,20 +885,24 @@ fn the_environment_is_otherwise_untouched() {
         ("BASH_FUNC_f%%", "() {  echo one;\n echo two\n}"),
     ];
     under_each_shell(|shell| {
-        let mut command = wrapper(shell, &["env", "-0"]);
-        let seen = output(command.envs(given));
-        let mut seen = variables(&seen);
-        for ours in ["LD_PRELOAD", "EGRESS_SHIM_STRICT"] {
-            assert!(seen.remove(ours).is_some(), "{ours} is set");
+        // As PID 1 of a namespace whose /proc is still the other one's, too.
+        let mut inside = bare("unshare");
+        inside.args(["--fork", "--pid"]).args(shell).args([WRAPPER, "env", "-0"]);
+        for mut command in [wrapper(shell, &["env", "-0"]), inside] {
+            let seen = output(command.envs(given));
+            let mut seen = variables(&seen);
+            for ours in ["LD_PRELOAD", "EGRESS_SHIM_STRICT"] {
+                assert!(seen.remove(ours).is_some(), "{ours} is set");
+            }
+            for shells in ["PWD", "OLDPWD", "SHLVL", "_"] {
+                seen.remove(shells);
+            }
+            let mut wanted = BTreeMap::from(given);
+            wanted.insert("PATH", PATH);
+            let function = (seen.remove("BASH_FUNC_f%%"), wanted.remove("BASH_FUNC_f%%"));
+            assert!(function.0.is_some_and(|seen| seen.contains("echo two")), "{function:?}");
+            assert_eq!(seen, wanted);
         }
-        for shells in ["PWD", "OLDPWD", "SHLVL", "_"] {
-            seen.remove(shells);
-        }
-        let mut wanted = BTreeMap::from(given);
-        wanted.insert("PATH", PATH);
-        let function = (seen.remove("BASH_FUNC_f%%"), wanted.remove("BASH_FUNC_f%%"));
-        assert!(function.0.is_some_and(|seen| seen.contains("echo two")), "{function:?}");
-        assert_eq!(seen, wanted);
     });
 }
 
