@@ -217,8 +217,8 @@ unsafe fn of_literal(
     }
 }
 
-/// Any family with `AI_ADDRCONFIG` on a machine without IPv4: libc asks for IPv6 alone, or if there is
-/// none either, for both.
+/// Any family with `AI_ADDRCONFIG` on a machine without IPv4: libc asks for IPv6 alone. If there is none
+/// either, glibc asks for both, and musl for nothing.
 unsafe fn on_a_machine_without_ipv4(
     real: GetAddrInfo,
     node: *const c_char,
@@ -230,12 +230,12 @@ unsafe fn on_a_machine_without_ipv4(
     let both = addrinfo { ai_flags: hints.ai_flags & !libc::AI_ADDRCONFIG, ..*hints };
     // SAFETY: the caller's arguments; after success the result is a list of libc's.
     unsafe {
-        if has_family(real, c"::1", libc::AF_INET6) {
+        if !config::settings().glibc || has_family(real, c"::1", libc::AF_INET6) {
             return lookup_without_ipv6(real, node, service, &raw const ipv6, result);
         }
         let status = lookup_without_ipv6(real, node, service, &raw const both, result);
         let mut next = if status == 0 { *result } else { null_mut() };
-        while let Some(node) = next.as_mut().filter(|_| config::settings().glibc) {
+        while let Some(node) = next.as_mut() {
             // Each node has the flags of the call; they are to be the caller's.
             node.ai_flags = hints.ai_flags;
             next = node.ai_next;

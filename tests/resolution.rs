@@ -636,10 +636,25 @@ fn an_ipv6_line_in_the_hosts_file_does_not_hide_a_records() {
     }
 }
 
+/// Of [`some_calls`] those with `AI_ADDRCONFIG`, which no hints may mean as well.
+fn with_addrconfig(nodes: &[&str]) -> Vec<Call> {
+    let mut calls = some_calls(nodes);
+    calls.retain(|call| call.hints.is_none_or(|(flags, ..)| flags & AI_ADDRCONFIG != 0));
+    calls
+}
+
+/// Takes addresses from the lab's client: `-4 gateway` are those for IPv4 of its device gateway.
+fn take_addresses(lab: &Lab, which: &str) {
+    let (family, device) = which.split_once(' ').expect("a family and a device");
+    let mut ip = Command::new("ip");
+    ip.args([family, "address", "flush", "dev", device]);
+    assert_eq!(programs::output(lab.on(Host::Client, &mut ip)), "");
+}
+
 #[test]
 fn addrconfig_means_what_libc_means_on_a_client_that_lacks_addresses() {
-    let calls =
-        some_calls(&["ok6-ok4.test", "ok6-none4.test", "none6-ok4.test", "none6-none4.test"]);
+    let nodes = ["ok6-ok4.test", "ok6-none4.test", "none6-ok4.test", "none6-none4.test"];
+    let calls = with_addrconfig(&nodes);
     let lacks: [&[&str]; 5] = [
         &["-4 gateway"],
         &["-6 gateway"],
@@ -652,10 +667,7 @@ fn addrconfig_means_what_libc_means_on_a_client_that_lacks_addresses() {
         let lab = Lab::start(&[]);
         let _resolver = Resolver::start(&lab);
         for addresses in lacking {
-            let (family, device) = addresses.split_once(' ').expect("a family and a device");
-            let mut ip = Command::new("ip");
-            ip.args([family, "address", "flush", "dev", device]);
-            assert_eq!(programs::output(lab.on(Host::Client, &mut ip)), "");
+            take_addresses(&lab, addresses);
         }
         let server = if lacking.contains(&"-4 lo") { "::1" } else { "127.0.0.1" };
         write(&lab, "resolv", &format!("nameserver {server}\n"));
@@ -666,6 +678,21 @@ fn addrconfig_means_what_libc_means_on_a_client_that_lacks_addresses() {
             }
             compare_with_bare(&lab, &environment, &calls, OTHER_LIST);
         }
+    }
+}
+
+#[test]
+fn addrconfig_means_what_libc_means_on_a_client_without_any_address() {
+    let lab = Lab::start(&[]);
+    for addresses in ["-4 gateway", "-6 gateway", "-4 lo", "-6 lo"] {
+        take_addresses(&lab, addresses);
+    }
+    let hosts = "198.51.100.2 dual.test v4only.test\n2001:db8:2::2 dual.test\n";
+    write(&lab, "hosts", hosts);
+    let calls = with_addrconfig(&["dual.test", "v4only.test"]);
+    for environment in Environment::all() {
+        let seen = ask(&lab, listing(&environment, "*"), &calls).lines;
+        Oracle::Twin.compare(&lab, &environment, &calls, &seen);
     }
 }
 
