@@ -1,5 +1,5 @@
 //! What the library costs, side by side: nothing preloaded, an empty library, Debian's libkeepalive
-//! and this library, in alternation within one run. Prints medians and their ratios to the first.
+//! and this library as it is shipped, in alternation within one run. Prints medians and their ratios to the first.
 //!
 //! `scripts/bench` runs it. Times are this machine's on this day; the ratios are what may be
 //! compared.
@@ -28,7 +28,7 @@ const TEN_HOSTS: &str = "a.example.com,b.example.com,c.example.com,d.example.com
 type Side<'a> = (&'a str, Box<dyn Fn() -> Command + 'a>);
 
 fn main() {
-    let environment = Environment::here();
+    let environment = Environment::shipped();
     let rounds = 40;
     println!("machine: {}", machine());
 
@@ -101,6 +101,7 @@ fn lookups(environment: &Environment) {
 }
 
 fn starts(environment: &Environment) {
+    let here = Environment::here();
     let program = environment.program("empty");
     let empty = environment.shared_library("empty_library");
     heading("start and end of an empty program", "ns");
@@ -127,6 +128,10 @@ fn starts(environment: &Environment) {
             (
                 "egress-shim, ten hosts",
                 Box::new(|| environment.shimmed(&program, &[("IPV4_ONLY", TEN_HOSTS)])),
+            ),
+            (
+                "the same, cargo build --release",
+                Box::new(|| here.shimmed(&program, &[("IPV4_ONLY", TEN_HOSTS)])),
             ),
         ],
     );

@@ -3,6 +3,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+use std::env::consts::ARCH;
 use std::ffi::CStr;
 use std::fmt;
 use std::fs;
@@ -48,12 +49,15 @@ impl Environment {
         }
     }
 
-    /// Every environment: the last three have the shipped library (`scripts/build-portable`).
-    pub fn all() -> Vec<Self> {
-        use std::env::consts::ARCH;
-        let here = Self::here();
+    /// This machine's glibc with the library of `scripts/build-portable`.
+    pub fn shipped() -> Self {
         let library = made(&format!("dist/{ARCH}/libegress_shim.so"));
-        let shipped = Self { name: "glibc-shipped", library, ..here.clone() };
+        Self { name: "glibc-shipped", library, ..Self::here() }
+    }
+
+    /// Every environment: the last three have the shipped library.
+    pub fn all() -> Vec<Self> {
+        let (here, shipped) = (Self::here(), Self::shipped());
         let musl_gcc = vec!["musl-gcc".to_owned()];
         let musl = Self { name: "musl", compiler: musl_gcc, glibc: None, ..shipped.clone() };
         // Zig's C compiler has the interfaces of every glibc. It would trap undefined behaviour, at
