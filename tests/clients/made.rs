@@ -1,0 +1,149 @@
+//! What the test makes of the sources beside this file, under `target/clients`, and what of it the
+//! machine lacks.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+
+use crate::{Client, Server};
+
+/// What could not be made, and why.
+pub type Unmade = BTreeMap<&'static str, String>;
+
+type Maker = fn() -> Result<(), String>;
+
+/// What the test makes under `target/clients`.
+const MAKERS: [(&str, Maker); 5] = [
+    ("venv", make_venv),
+    ("java", make_java),
+    ("asio", make_asio),
+    ("ureq", make_ureq),
+    ("perl", find_perl),
+];
+
+pub fn make_clients() -> Unmade {
+    fs::create_dir_all(made("")).expect("target can be written to");
+    make_certificate();
+    thread::scope(|scope| {
+        let making = MAKERS.map(|(name, make)| (name, scope.spawn(make)));
+        making
+            .into_iter()
+            .filter_map(|(name, made)| Some((name, made.join().expect("it can be made").err()?)))
+            .collect()
+    })
+}
+
+pub fn made(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients").join(name)
+}
+
+pub fn source(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+}
+
+/// Why a client cannot be tried; none when it can.
+pub fn lacks(client: &Client, unmade: &Unmade) -> Option<String> {
+    let server = match client.server {
+        Server::Http => None,
+        Server::Ssh => unmade.get("venv").cloned(),
+        Server::Postgresql if has_postgresql() => None,
+        Server::Postgresql => Some("no PostgreSQL server (Debian: postgresql)".to_owned()),
+    };
+    let absent = || {
+        let (program, package) = (made(client.program), client.from);
+        (!program.exists()).then(|| format!("no {} (Debian: {package})", program.display()))
+    };
+    unmade.get(client.from).cloned().or(server).or_else(absent)
+}
+
+pub fn has_postgresql() -> bool {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    versions.into_iter().any(|version| version.path().join("bin/initdb").exists())
+}
+
+/// Whether a file is newer than what it is made of.
+fn is_fresh(file: &Path, source: &Path) -> bool {
+    let changed = |path| fs::metadata(path).and_then(|metadata| metadata.modified());
+    matches!((changed(file), changed(source)), (Ok(file), Ok(source)) if file > source)
+}
+
+/// Runs a command; its words where it fails.
+fn succeed(command: &mut Command) -> Result<(), String> {
+    let output = command.stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
+}
+
+fn make_venv() -> Result<(), String> {
+    let (venv, wanted) = (made("venv"), source("requirements.txt"));
+    let done = venv.join("done");
+    if is_fresh(&done, &wanted) {
+        return Ok(());
+    }
+    let _ = fs::remove_dir_all(&venv);
+    let last_line = |words: String| words.trim().lines().last().unwrap_or_default().to_owned();
+    succeed(Command::new("/usr/bin/python3").args(["-m", "venv"]).arg(&venv))
+        .map_err(|_| "no Python environment could be made (Debian: python3-venv)")?;
+    let mut pip = Command::new(venv.join("bin/pip"));
+    succeed(pip.args(["install", "--quiet", "--requirement"]).arg(wanted)).map_err(last_line)?;
+    fs::write(done, "").map_err(|error| error.to_string())
+}
+
+fn make_java() -> Result<(), String> {
+    let (directory, source) = (made("java"), source("Client.java"));
+    if is_fresh(&directory.join("Client.class"), &source) {
+        return Ok(());
+    }
+    if !Path::new("/usr/bin/javac").exists() {
+        return Err("no /usr/bin/javac (Debian: default-jdk-headless)".to_owned());
+    }
+    succeed(Command::new("/usr/bin/javac").arg("-d").arg(directory).arg(source)).expect("compiles");
+    Ok(())
+}
+
+fn make_asio() -> Result<(), String> {
+    let (program, source) = (made("asio"), source("asio.cc"));
+    if is_fresh(&program, &source) {
+        return Ok(());
+    }
+    if !Path::new("/usr/include/boost/asio.hpp").exists() {
+        return Err("no boost/asio.hpp (Debian: libboost-dev)".to_owned());
+    }
+    let mut compiler = Command::new("c++");
+    compiler.args(["-std=c++17", "-pthread", "-o"]).arg(program).arg(source);
+    succeed(&mut compiler).expect("it compiles");
+    Ok(())
+}
+
+fn make_ureq() -> Result<(), String> {
+    let cargo = |arguments: &[&str]| {
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(arguments).arg("--manifest-path").arg(source("ureq/Cargo.toml"));
+        succeed(cargo.env("CARGO_TARGET_DIR", made("ureq")))
+    };
+    cargo(&["fetch", "--locked"])?;
+    cargo(&["build", "--locked", "--offline"]).expect("it compiles");
+    Ok(())
+}
+
+/// Nothing is to be made for Perl, but a bare Debian has a part of it alone.
+fn find_perl() -> Result<(), String> {
+    succeed(Command::new("/usr/bin/perl").args(["-MHTTP::Tiny", "-e", "1"]))
+        .map_err(|_| "no HTTP::Tiny (Debian: perl)".to_owned())
+}
+
+/// A certificate for the lab's names, `lab.pem`, which signs itself.
+fn make_certificate() {
+    let names = "subjectAltName=DNS:*.v4only.example.com,DNS:*.dark.example.com,\
+        DNS:*.bare.free.example.com,DNS:*.shimmed.free.example.com,DNS:*.listed.example.com,\
+        DNS:api.openai.com,DNS:*.api.openai.com,DNS:api.anthropic.com";
+    let mut openssl = Command::new("openssl");
+    openssl.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
+    openssl.args(["-noenc", "-days", "2", "-subj", "/CN=lab", "-addext", names]);
+    openssl.arg("-keyout").arg(made("lab.pem")).arg("-out").arg(made("lab.pem"));
+    succeed(&mut openssl).expect("openssl makes it");
+}

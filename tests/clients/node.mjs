@@ -1,0 +1,30 @@
+// The clients in Node: node.mjs CLIENT URL prints the answer.
+
+import dns from 'node:dns/promises';
+import http from 'node:http';
+import https from 'node:https';
+
+const get = (module, target) =>
+  new Promise((resolve, reject) => {
+    const request = module.get(target, async (reply) => {
+      let body = '';
+      for await (const chunk of reply.setEncoding('utf8')) body += chunk;
+      resolve(body);
+    });
+    request.on('error', reject);
+  });
+
+const clients = {
+  http: (url) => get(http, url),
+  https: (url) => get(https, url),
+  fetch: async (url) => (await fetch(url)).text(),
+  // A program that looks up the address itself, and asks that address alone.
+  lookup: async (url) => {
+    const { hostname, pathname, search } = new URL(url);
+    const { address } = await dns.lookup(hostname);
+    return get(http, { host: address, path: pathname + search });
+  },
+};
+
+const [client, url] = process.argv.slice(2);
+process.stdout.write(await clients[client](url));

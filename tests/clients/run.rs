@@ -1,0 +1,210 @@
+//! A client at work, and what the kernel says of its connection.
+
+use std::io::{self, Read};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, ExitStatus};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use crate::bed::{Arrival, Bed};
+use crate::lab::Host;
+use crate::programs::stdout;
+use crate::{ARRIVED, Alone, LOST, NOBODY, PATIENCE, SLOW, reply};
+
+/// A client at work, ended when it is dropped.
+pub struct Run<'a> {
+    bed: &'a Bed,
+    mark: String,
+    child: Child,
+    /// When it was started or, at a black hole, had asked for the address.
+    pub start: SystemTime,
+    arrival: Option<Arrival>,
+    /// Exit status, output and errors, once it has ended.
+    pub output: Option<(ExitStatus, String, String)>,
+}
+
+impl<'a> Run<'a> {
+    /// Starts a client whose request has this mark. It ends with this thread at the latest: some
+    /// clients would wait for ever.
+    pub fn start(bed: &'a Bed, mark: String, command: &mut Command) -> Self {
+        let end_with_this_thread = || {
+            // SAFETY: prctl(2) with two numbers.
+            match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: the closure makes one system call and nothing else after the fork.
+        let command = unsafe { command.pre_exec(end_with_this_thread) };
+        let child = command.spawn().expect("the client starts");
+        Self { bed, mark, child, start: SystemTime::now(), arrival: None, output: None }
+    }
+
+    pub fn has_arrived(&mut self) -> bool {
+        if self.arrival.is_none() {
+            self.arrival = self.bed.arrival(&self.mark);
+        }
+        self.arrival.is_some()
+    }
+
+    /// Over which family the request came.
+    pub fn family(&mut self) -> &'static str {
+        self.has_arrived();
+        self.arrival.as_ref().map_or(NOBODY, |arrival| arrival.family)
+    }
+
+    /// Over which family the request came at last and, where it was long, after which time.
+    pub fn at_black_hole(&mut self, expected: Alone) -> (&'static str, String) {
+        // Longer than the connect timeouts of the SDKs: 5 s for each address.
+        let most = if expected == Alone::Hangs { Duration::from_secs(7) } else { PATIENCE };
+        let start = Instant::now();
+        while !self.has_arrived() && !self.has_ended() && start.elapsed() < most {
+            thread::sleep(Duration::from_millis(50));
+        }
+        let arrival = self.arrival.as_ref().map_or(self.start, |arrival| arrival.time);
+        let delay = match arrival.duration_since(self.start) {
+            Ok(delay) if delay.as_secs() >= 2 => format!(" ({:.0} s)", delay.as_secs_f64()),
+            _ => String::new(),
+        };
+        (self.family(), delay)
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("a child can be waited for").is_some()
+    }
+
+    /// Waits for its end, but no longer than this.
+    pub fn end(&mut self, most: Duration) {
+        let start = Instant::now();
+        while !self.has_ended() {
+            if start.elapsed() > most {
+                return;
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        // What they print fits a pipe.
+        let status = self.child.wait().expect("it has ended");
+        let read = |pipe: &mut dyn Read| {
+            let mut text = String::new();
+            pipe.read_to_string(&mut text).expect("clients print text");
+            text
+        };
+        let stdout = read(self.child.stdout.as_mut().expect("a pipe"));
+        let stderr = read(self.child.stderr.as_mut().expect("a pipe"));
+        self.output = Some((status, stdout, stderr));
+    }
+
+    pub fn status(&self) -> Option<i32> {
+        self.output.as_ref().and_then(|(status, ..)| status.code())
+    }
+
+    /// What became of the slow reply, given these keepalive timings.
+    pub fn reply(&mut self, keepalive: Option<Timings>) -> String {
+        let arrival = self.arrival.as_ref().map_or(self.start, |arrival| arrival.time);
+        let due = arrival + Duration::from_secs(SLOW);
+        let due = due.duration_since(SystemTime::now()).unwrap_or_default();
+        let more = if reply(keepalive) == LOST { Duration::from_secs(2) } else { PATIENCE };
+        self.end(due + more);
+        match &self.output {
+            None => LOST.to_owned(),
+            Some((status, stdout, _)) if status.success() && stdout.contains("42") => {
+                ARRIVED.to_owned()
+            }
+            Some(output) => format!("{output:?}"),
+        }
+    }
+
+    /// The kernel's word on its connection: what ss(8) shows, and getsockopt(2) on the very socket.
+    pub fn keepalive(&self) -> String {
+        let process = format!("pid={},fd=", self.child.id());
+        let mut seen = String::new();
+        // While its last packet is not acknowledged, a socket's timer is the one for that.
+        for _ in 0..20 {
+            let mut ss = Command::new("ss");
+            ss.args(["-H", "-t", "-n", "-o", "-p", "state", "established"]);
+            let output = self.bed.lab.on(Host::Client, &mut ss).output().expect("ss starts");
+            let output = stdout(&output);
+            let lines: Vec<_> = output.lines().filter(|line| line.contains(&process)).collect();
+            seen = lines.join("\n");
+            let descriptor = seen.split(&process).nth(1).and_then(|rest| rest.split(')').next());
+            if let ([line], Some(Ok(fd))) = (&lines[..], descriptor.map(str::parse)) {
+                match Timings::of(self.child.id(), fd) {
+                    Ok(timings) if timings.is_some() == line.contains("timer:(keepalive,") => {
+                        return words(timings);
+                    }
+                    timings => seen = format!("{line}, getsockopt: {timings:?}"),
+                }
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        format!("no one connection with a timer to match, but: {seen}")
+    }
+}
+
+impl Drop for Run<'_> {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The keepalive timings of a socket.
+#[derive(Clone, Copy, Debug)]
+pub struct Timings {
+    pub idle: i32,
+    pub interval: i32,
+    pub count: i32,
+}
+
+impl Timings {
+    /// What a socket has whose program asks for no timing: the kernel's defaults (tcp(7)).
+    pub const KERNEL: Self = Self { idle: 7200, interval: 75, count: 9 };
+
+    /// Those of another process's socket; none where keepalive is off.
+    fn of(process: u32, descriptor: i32) -> io::Result<Option<Self>> {
+        // SAFETY: system calls that take numbers; the descriptors that they give are owned.
+        let socket = unsafe {
+            let process = owned(libc::syscall(libc::SYS_pidfd_open, process, 0))?;
+            owned(libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), descriptor, 0))?
+        };
+        let option = |level, option| {
+            let mut value = 0_i32;
+            let mut length = 4;
+            // SAFETY: the pointers are to locals; `length` is the size of `value`, an i32.
+            let status = unsafe {
+                let (value, length) = (&raw mut value, &raw mut length);
+                libc::getsockopt(socket.as_raw_fd(), level, option, value.cast(), length)
+            };
+            if status == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
+        };
+        if option(libc::SOL_SOCKET, libc::SO_KEEPALIVE)? == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Self {
+            idle: option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE)?,
+            interval: option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL)?,
+            count: option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT)?,
+        }))
+    }
+}
+
+/// Takes the descriptor that a system call has given.
+///
+/// # Safety
+/// It is the result of a system call that makes a descriptor, and nobody has taken that.
+unsafe fn owned(result: libc::c_long) -> io::Result<OwnedFd> {
+    match RawFd::try_from(result) {
+        // SAFETY: this function's own contract.
+        Ok(descriptor) if descriptor >= 0 => Ok(unsafe { OwnedFd::from_raw_fd(descriptor) }),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// idle/interval/count, or off.
+pub fn words(keepalive: Option<Timings>) -> String {
+    match keepalive {
+        None => "off".to_owned(),
+        Some(Timings { idle, interval, count }) => format!("{idle}/{interval}/{count}"),
+    }
+}
