@@ -33,7 +33,9 @@ const KEEPALIVE: &str = "EGRESS_SHIM_KEEPALIVE";
 const LOG: &str = "EGRESS_SHIM_LOG";
 /// A file to append log lines to.
 const LOG_FILE: &str = "EGRESS_SHIM_LOG_FILE";
-/// `1`: a wrong setting ends the program.
+/// `1`: a wrong setting ends the program. `pid:N`: if that is process N; the wrapper's way, so that
+/// what the program starts later, perhaps without its privileges, is not ended for a file that it may
+/// not read.
 const STRICT: &str = "EGRESS_SHIM_STRICT";
 
 /// Every variable that the library knows.
@@ -60,6 +62,8 @@ pub struct Problem {
     part: String,
     right: Cow<'static, str>,
     instead: Cow<'static, str>,
+    /// Whether it ends a strict program.
+    fatal: bool,
 }
 
 impl Problem {
@@ -75,6 +79,7 @@ impl Problem {
             part: shown(part),
             right: right.into(),
             instead: instead.into(),
+            fatal: true,
         }
     }
 
@@ -202,12 +207,23 @@ pub fn report(problems: &[Problem]) {
 }
 
 fn report_to(problems: &[Problem], strict: bool) {
-    for problem in problems {
-        let instead =
-            if strict { "the program is not run (EGRESS_SHIM_STRICT=1)" } else { &problem.instead };
+    /// Who has so much wrong needs no longer list, and a log has other lines.
+    const MOST: usize = 30;
+    for problem in problems.iter().take(MOST) {
+        let instead = if strict && problem.fatal {
+            "the program is not run (EGRESS_SHIM_STRICT=1)"
+        } else {
+            &problem.instead
+        };
         logging::complain(format_args!("{problem}; {instead}"));
     }
-    if strict && !problems.is_empty() {
+    if problems.len() > MOST {
+        logging::complain(format_args!(
+            "so many more settings are wrong: {}",
+            problems.len() - MOST
+        ));
+    }
+    if strict && problems.iter().any(|problem| problem.fatal) {
         // SAFETY: _exit(2) runs nothing of the program, which has not started.
         unsafe { libc::_exit(EXIT_CONFIG) };
     }
@@ -230,15 +246,10 @@ impl fmt::Display for Settings {
 
 /// Reads the settings from the environment, unless that is not the owner's own.
 fn read_environment() -> (Settings, Vec<Problem>) {
-    // SAFETY: getauxval(3) and dlsym(3) with valid arguments; the second's result is only compared
-    // with null.
-    let (secure, glibc) = unsafe {
-        (
-            libc::getauxval(libc::AT_SECURE) != 0,
-            !libc::dlsym(libc::RTLD_DEFAULT, c"gnu_get_libc_version".as_ptr()).is_null(),
-        )
-    };
-    let (settings, problems) = if secure {
+    // SAFETY: dlsym(3) with valid arguments; its result is only compared with null.
+    let glibc =
+        unsafe { !libc::dlsym(libc::RTLD_DEFAULT, c"gnu_get_libc_version".as_ptr()).is_null() };
+    let (settings, problems) = if is_secure() {
         // The environment is the caller's, not the owner's: it decides nothing, nothing is written.
         (Settings { keepalive: Some(DEFAULT_TIMINGS), ..Settings::default() }, Vec::new())
     } else {
@@ -262,7 +273,8 @@ fn environment() -> impl Iterator<Item = &'static [u8]> {
         if next.is_null() {
             return None;
         }
-        // SAFETY: not past the array's null; an entry is a C string. At load nobody changes them.
+        // SAFETY: not past the array's null; an entry is a C string. As with getenv(3), sound
+        // as long as nobody calls setenv(3) meanwhile: at load, or at a call before it.
         unsafe {
             let entry = next.read();
             next = next.add(1);
@@ -300,12 +312,16 @@ pub fn parse<'a>(environment: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<
         match known.and_then(|index| values.get_mut(index)) {
             // As for getenv(3), the first of two entries counts.
             Some(slot) => _ = slot.get_or_insert(value),
-            None if is_meant_for_us(name) => problems.push(Problem::new(
-                &shown(name),
-                value,
-                format!("there is no such setting, only {}", VARIABLES.join(", ")),
-                "it is ignored",
-            )),
+            // An image may have a variable that looks like ours: never fatal.
+            None if is_meant_for_us(name) => problems.push(Problem {
+                fatal: false,
+                ..Problem::new(
+                    &shown(name),
+                    value,
+                    format!("there is no such setting, only {}", VARIABLES.join(", ")),
+                    "it is ignored",
+                )
+            }),
             None => {}
         }
     }
@@ -318,7 +334,10 @@ pub fn parse<'a>(environment: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<
     if let Some(value) = switch.filter(|value| !value.eq_ignore_ascii_case(b"on")) {
         problems.push(Problem::new(SWITCH, value, "it is on or off", "on is used"));
     }
-    if let Some(value) = strict.filter(|&value| value != b"1" && value != b"0") {
+    let strict_process = strict.and_then(|value| parse_number(value.strip_prefix(b"pid:")?));
+    if let Some(value) =
+        strict.filter(|&value| value != b"1" && value != b"0" && strict_process.is_none())
+    {
         problems.push(Problem::new(STRICT, value, "it is 1, or 0 or not set", "0 is used"));
     }
     let settings = Settings {
@@ -333,7 +352,8 @@ pub fn parse<'a>(environment: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<
                 .map_or(DEFAULT_LOG.to_owned(), |value| parse_log_filter(value, &mut problems)),
             file: log_file.map(absolute),
         }),
-        strict: strict == Some(b"1"),
+        // SAFETY: getpid(2) always succeeds.
+        strict: strict == Some(b"1") || strict_process == Some(unsafe { libc::getpid() }),
         glibc: false,
     };
     // Checked here for the report alone: the list is built by the first lookup.
@@ -344,11 +364,10 @@ pub fn parse<'a>(environment: impl Iterator<Item = &'a [u8]>) -> (Settings, Vec<
 }
 
 /// Whether a variable that is none of ours was meant to be. Kubernetes puts `NAME_SERVICE_HOST`,
-/// `NAME_PORT` and more of that kind into every container beside a Service with our name.
+/// `NAME_PORT` and more of that kind into every container beside a Service whose name begins as ours.
 fn is_meant_for_us(name: &[u8]) -> bool {
-    name.strip_prefix(SWITCH.as_bytes()).is_some_and(|rest| {
-        rest.starts_with(b"_") && !rest.starts_with(b"_SERVICE_") && !rest.starts_with(b"_PORT")
-    })
+    let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
+    name.get(SWITCH.len()) == Some(&b'_') && !has(b"_SERVICE_") && !has(b"_PORT")
 }
 
 /// A path that stays right when the program changes its directory.
@@ -646,7 +665,7 @@ mod tests {
     }
 
     #[test]
-    fn strict_is_1_or_not_set() {
+    fn strict_is_1_or_this_process_or_not_set() {
         for (value, strict, right) in [
             ("1", true, true),
             (" 1\n", true, true),
@@ -656,6 +675,10 @@ mod tests {
             ("01", false, false),
             ("on", false, false),
             ("2", false, false),
+            (&format!("pid:{}", std::process::id()), true, true),
+            (&format!("pid:{}", std::process::id() + 1), false, true),
+            ("pid:", false, false),
+            ("pid:one", false, false),
         ] {
             let wanted = if right { vec![] } else { vec![format!("EGRESS_SHIM_STRICT {value}")] };
             let (settings, problems) = set(&[("_STRICT", value)]);

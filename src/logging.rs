@@ -69,7 +69,9 @@ pub fn start(settings: &config::Log, problems: &mut Vec<config::Problem>) {
 
 /// Writes a complaint about the settings to standard error, whatever the filter says.
 pub fn complain(message: fmt::Arguments<'_>) {
-    let Some(stderr) = LOGGER.get().and_then(|logger| logger.stderr) else { return };
+    // Another thread may be about to start the log.
+    let stderr = LOGGER.get().map_or_else(|| Sink::of(libc::STDERR_FILENO), |logger| logger.stderr);
+    let Some(stderr) = stderr else { return };
     let mut line = Line::new();
     // Formatting into a line does not fail.
     let _ = write!(line, "egress-shim: {message}");

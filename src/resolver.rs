@@ -91,7 +91,7 @@ pub unsafe fn lookup_without_ipv6(
             libc::AF_UNSPEC => {
                 let ipv4 = addrinfo { ai_family: libc::AF_INET, ..hints };
                 let status = real(node, service, &raw const ipv4, result);
-                if status != 0
+                if matches!(status, libc::EAI_NONAME | libc::EAI_NODATA | EAI_ADDRFAMILY)
                     && ipv4.ai_flags & libc::AI_ADDRCONFIG != 0
                     && !has_family(real, c"127.0.0.1", libc::AF_INET)
                 {
@@ -130,6 +130,9 @@ fn default_hints() -> addrinfo {
 ///
 /// The IPv6 question is asked here, as no call makes libc map addresses of its choice. POSIX lets
 /// any part of the list be freed by itself, and both libcs' freeaddrinfo(3) do.
+///
+/// # Safety
+/// As for [`lookup_without_ipv6`].
 unsafe fn mapped_addresses(
     real: GetAddrInfo,
     node: *const c_char,
@@ -158,6 +161,9 @@ unsafe fn mapped_addresses(
 
 /// `AF_INET6` alone: the error that a host with IPv4 addresses alone has, or its own error if it
 /// has none of them.
+///
+/// # Safety
+/// As for [`lookup_without_ipv6`].
 unsafe fn no_addresses(
     real: GetAddrInfo,
     node: *const c_char,
@@ -219,6 +225,9 @@ unsafe fn of_literal(
 
 /// Any family with `AI_ADDRCONFIG` on a machine without IPv4: libc asks for IPv6 alone. If there is none
 /// either, glibc asks for both, and musl for nothing.
+///
+/// # Safety
+/// As for [`lookup_without_ipv6`].
 unsafe fn on_a_machine_without_ipv4(
     real: GetAddrInfo,
     node: *const c_char,
@@ -337,8 +346,9 @@ unsafe fn explained(
         // SAFETY: listed nodes are C strings, and gai_strerror(3) gives one that lasts.
         let (name, error) =
             unsafe { (CStr::from_ptr(node), CStr::from_ptr(libc::gai_strerror(status))) };
+        let what = if status == libc::EAI_NONAME { "no such name, or " } else { "" };
         log::warn!(
-            "getaddrinfo: {}: no IPv4 address ({}); the host is on the allowlist, so its IPv6 \
+            "getaddrinfo: {}: {what}no IPv4 address ({}); the host is on the allowlist, so its IPv6 \
              addresses, if any, are left out (told once per process)",
             name.to_bytes().escape_ascii(),
             error.to_bytes().escape_ascii()

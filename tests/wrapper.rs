@@ -422,6 +422,10 @@ fn a_wrong_setting_is_fatal_unless_lenient() {
         let mut strict = wrapper(shell, &["--keepalive", "idle=nonsense", "echo", "ran"]);
         fails(&mut strict, 78, &["EGRESS_SHIM_KEEPALIVE", "nonsense"]);
 
+        let child =
+            ["--keepalive", "idle=45", "sh", "-c", "EGRESS_SHIM_KEEPALIVE=nonsense; /bin/echo ran"];
+        assert_eq!(run(&mut wrapper(shell, &child)).out, "ran\n", "what it starts is not ended");
+
         let arguments = ["--lenient", "--keepalive", "idle=nonsense", "echo", "ran"];
         let lenient = run(wrapper(shell, &arguments).env("EGRESS_SHIM_STRICT", "1"));
         assert_eq!(
@@ -926,8 +930,7 @@ fn a_strange_environment_changes_nothing() {
     let scratch = Scratch::new();
     let link = scratch.path("link");
     symlink(WRAPPER, &link).unwrap();
-    let script =
-        "printenv LD_PRELOAD EGRESS_SHIM_STRICT; for n in /proc/self/ma*; do echo $n; done";
+    let script = "printenv LD_PRELOAD; [ $EGRESS_SHIM_STRICT = pid:$$ ] && echo 1; for n in /proc/self/ma*; do echo $n; done";
     under_each_shell(|shell| {
         for posix in [None, Some(("POSIXLY_CORRECT", "1"))] {
             let strangely = |arguments: &[&str]| {
