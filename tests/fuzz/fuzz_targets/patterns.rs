@@ -27,7 +27,7 @@ fuzz_target!(|input: &[u8]| {
 fn model(patterns: &[&[u8]], name: &[u8]) -> bool {
     let name = normal(name);
     let numeric = name.contains(':') || is_ipv4(&name);
-    if name.is_empty() || name.chars().count() > 253 || numeric {
+    if name.is_empty() || name == "*" || name.chars().count() > 253 || numeric {
         return false;
     }
     let any = |exempt: bool| {

@@ -14,6 +14,8 @@ mod config;
 mod keepalive;
 #[path = "../../../src/logging.rs"]
 mod logging;
+#[path = "../../../src/resolver.rs"]
+mod resolver;
 
 use libfuzzer_sys::fuzz_target;
 
