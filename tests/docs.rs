@@ -518,7 +518,7 @@ fn every_default_is_the_librarys_own() {
     assert_eq!(hosts, DEFAULTS[0].default, "{line}");
     assert_eq!(levels[0].to_lowercase(), DEFAULTS[3].default);
 
-    let manual = file("man/egress-shim.1");
+    let manual = file("scripts/egress-shim.1");
     for default in [&DEFAULTS[2], &DEFAULTS[3]] {
         let item = format!(".It Fl \\-{} ", &default.option[2..]);
         let item = manual.split(&item).nth(1).expect("an item").split("\n.It ").next().unwrap();
@@ -533,7 +533,7 @@ const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
 #[test]
 fn the_ranges_and_levels_that_are_named_are_those_that_are_taken() {
     let readme = plain(&file("README.md"));
-    let manual = plain(&file("man/egress-shim.1").replace("\\(en", "-"));
+    let manual = plain(&file("scripts/egress-shim.1").replace("\\(en", "-"));
     for (name, text, open) in [("README.md", &readme, "("), ("man page", &manual, ".Pq ")] {
         for (words, keys) in [
             ("seconds between probes", &["idle", "interval"][..]),

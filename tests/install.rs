@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use shipping::{Manifest, ROOT, command, done, sh};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-const MANUAL: &str = "man/egress-shim.1";
+const MANUAL: &str = "scripts/egress-shim.1";
 const DROP_IN: &str = "examples/systemd/egress-shim.conf";
 
 /// A directory that goes with the test.
@@ -187,10 +187,10 @@ fn the_debian_package_installs_works_and_leaves_nothing() {
     assert_eq!(field("Version"), format!("{VERSION}-1\n"));
     assert_eq!(field("Depends"), "libc6 (>= 2.17)\n");
 
-    let copyright = file("packaging/copyright");
+    let copyright = file("scripts/debian/copyright");
     for line in file("LICENSE-MIT").lines().skip(2).filter(|line| !line.is_empty()) {
         let line = line.trim_start_matches("Copyright (c) ");
-        assert!(copyright.contains(line), "packaging/copyright has {line:?} of LICENSE-MIT");
+        assert!(copyright.contains(line), "scripts/debian/copyright has {line:?} of LICENSE-MIT");
     }
     let lintian = command("lintian")
         .args(["--allow-root", "--fail-on", "error", "--tag-display-limit", "0"])
@@ -230,7 +230,7 @@ fn the_debian_package_installs_works_and_leaves_nothing() {
 #[test]
 fn the_version_is_the_same_everywhere() {
     for (name, line) in [
-        ("packaging/changelog", format!("egress-shim ({VERSION}-1) ")),
+        ("scripts/debian/changelog", format!("egress-shim ({VERSION}-1) ")),
         (MANUAL, format!(".Os \"egress-shim {VERSION}\"\n")),
         ("examples/kubernetes/kustomization.yaml", format!("newTag: {VERSION}\n")),
         ("scripts/egress-shim", format!("shim_version='{VERSION}'\n")),
