@@ -133,7 +133,7 @@ fn base_image(kind: &Kind) {
 fn library_image() {
     let context = Scratch::new();
     let script = "
-        cp --parents -r scripts/egress-shim scripts/install man LICENSE-* \"$1\"
+        cp --parents -r scripts/egress-shim scripts/egress-shim.1 scripts/install LICENSE-* \"$1\"
         cp \"$2\" \"$1/built.so\"
         cat >\"$1/scripts/build-portable\" <<'END'
 #!/bin/sh
