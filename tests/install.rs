@@ -152,7 +152,7 @@ fn what_is_wrong_is_said_before_anything_is_written() {
 
     // A checkout in which nothing is built yet.
     let checkout = Scratch::new();
-    let copy = "cp --parents -r scripts man LICENSE-* \"$1\"";
+    let copy = "cp --parents -r scripts LICENSE-* \"$1\"";
     done(sh(copy, &[&checkout.0]).current_dir(ROOT));
     let mut unbuilt = command(checkout.0.join("scripts/install"));
     fails(unbuilt.env("DESTDIR", &destination.0), "build it first: scripts/build-portable");
