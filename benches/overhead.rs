@@ -4,79 +4,130 @@
 //! `scripts/bench` runs it. Times are this machine's on this day; the ratios are what may be
 //! compared.
 
-#[path = "../tests/lab/mod.rs"]
-mod lab;
-#[path = "../tests/programs/mod.rs"]
-mod programs;
-
+use std::collections::hash_map::RandomState;
 use std::fmt::Write as _;
 use std::fs;
+use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
-use lab::{Host, Lab};
-use programs::{Environment, output};
+use egress_shim_harness::Environment;
+use egress_shim_harness::lab::{Host, Lab};
+use egress_shim_harness::run::output;
+use egress_shim_harness::scratch::text;
 
 /// Debian's package libkeepalive0.
 const LIBKEEPALIVE: &str = "/usr/lib/libkeepalive.so";
-/// What every start is measured with: ten hosts.
-const TEN_HOSTS: &str = "a.example.com,b.example.com,c.example.com,d.example.com,e.example.com,\
-                         .f.example.com,.g.example.com,*.h.example.com,!i.example.com,api.openai.com";
+/// Debian's package tini.
+const TINI: &str = "/usr/bin/tini-static";
+
+/// Settings as [`Environment::shimmed`] takes them.
+type Settings = &'static [(&'static str, &'static str)];
+
+const DEFAULTS: Settings = &[];
+const OFF: Settings = &[("", "off")];
+const ENFORCE: Settings = &[("KEEPALIVE", "idle=60,interval=60,count=5,enforce")];
+const TWO_SETTINGS: Settings =
+    &[("IPV4_ONLY", "api.openai.com"), ("KEEPALIVE", "idle=60,interval=60,count=5")];
+const TEN_HOSTS: Settings = &[(
+    "IPV4_ONLY",
+    "a.example.com,b.example.com,c.example.com,d.example.com,e.example.com,\
+     .f.example.com,.g.example.com,*.h.example.com,!i.example.com,api.openai.com",
+)];
 
 /// One side of a comparison: its name and how to make its command.
-type Side<'a> = (&'a str, Box<dyn Fn() -> Command + 'a>);
+type Side<'a> = (String, Box<dyn Fn() -> Command + 'a>);
+
+fn side<'a>(name: impl Into<String>, command: impl Fn() -> Command + 'a) -> Side<'a> {
+    (name.into(), Box::new(command))
+}
 
 fn main() {
     let environment = Environment::shipped();
-    let rounds = 40;
     println!("machine: {}", machine());
-
-    heading("connect on loopback (socket + connect)", "ns");
-    let program = environment.program("connect_cost");
-    let with_count = |mut command: Command| {
-        command.arg("500");
-        command
-    };
-    compare(
-        rounds,
-        printed,
-        &[
-            ("nothing preloaded", Box::new(|| with_count(environment.bare(&program)))),
-            ("libkeepalive", Box::new(|| with_count(libkeepalive(&environment, &program)))),
-            ("egress-shim", Box::new(|| with_count(environment.shimmed(&program, &[])))),
-            (
-                "egress-shim, EGRESS_SHIM=off",
-                Box::new(|| with_count(environment.shimmed(&program, &[("", "off")]))),
-            ),
-        ],
-    );
-
+    connects(&environment);
+    options(&environment);
+    receiving(&environment);
     lookups(&environment);
     starts(&environment);
+    entrypoints(&environment);
     memory(&environment);
 }
 
+fn connects(environment: &Environment) {
+    heading("connect on loopback (socket + connect)", "ns");
+    let program = &environment.program("connect_cost");
+    let shimmed =
+        |settings: Settings| move || with(environment.shimmed(program, settings), &["500"]);
+    compare(
+        40,
+        printed,
+        &[
+            side("nothing preloaded", || with(environment.bare(program), &["500"])),
+            side("libkeepalive", || with(libkeepalive(environment, program), &["500"])),
+            side("egress-shim", shimmed(DEFAULTS)),
+            side("egress-shim, enforce", shimmed(ENFORCE)),
+            side("egress-shim, EGRESS_SHIM=off", shimmed(OFF)),
+        ],
+    );
+}
+
+fn options(environment: &Environment) {
+    let program = &environment.program("setsockopt_cost");
+    for option in ["TCP_NODELAY", "TCP_KEEPIDLE"] {
+        heading(&format!("setsockopt of {option}"), "ns");
+        let shimmed = |settings: Settings| {
+            move || with(environment.shimmed(program, settings), &[option, "500"])
+        };
+        compare(
+            40,
+            printed,
+            &[
+                side("nothing preloaded", || with(environment.bare(program), &[option, "500"])),
+                side("egress-shim", shimmed(DEFAULTS)),
+                side("egress-shim, enforce", shimmed(ENFORCE)),
+            ],
+        );
+    }
+}
+
+fn receiving(environment: &Environment) {
+    let program = &environment.program("receive_cost");
+    for kind in ["udp", "tcp"] {
+        heading(&format!("recv on loopback, {kind}"), "ns");
+        let shimmed = |settings: Settings| {
+            move || with(environment.shimmed(program, settings), &[kind, "500"])
+        };
+        compare(
+            40,
+            printed,
+            &[
+                side("nothing preloaded", || with(environment.bare(program), &[kind, "500"])),
+                side("egress-shim", shimmed(DEFAULTS)),
+                side("egress-shim, ten hosts", shimmed(TEN_HOSTS)),
+            ],
+        );
+    }
+}
+
 fn lookups(environment: &Environment) {
-    let lab = Lab::start(&["--drop-aaaa"]);
+    let lab = &Lab::start(&["--drop-aaaa"]);
     let program = &environment.program("lookup_cost");
-    let in_lab = &|mut command: Command, count: &str, node: &str| {
-        command.args([count, node]);
-        lab.on(Host::Client, &mut command);
+    let in_lab = |mut command: Command, count: &str, node: &str| {
+        lab.on(Host::Client, command.args([count, node]));
         command
     };
-    let bare = |count: &'static str, node: &'static str| -> Side<'_> {
-        ("nothing preloaded", Box::new(move || in_lab(environment.bare(program), count, node)))
+    let bare = |count: &'static str, node: &'static str| {
+        side("nothing preloaded", move || in_lab(environment.bare(program), count, node))
     };
     let lists = [3, 1_000, 100_000].map(|patterns| (patterns, pattern_file(patterns)));
     let listing = |(patterns, file): &(usize, PathBuf), count: &'static str, node: &'static str| {
-        let file = file.to_str().expect("the path is UTF-8").to_owned();
-        let name: &str = Box::leak(format!("egress-shim, {patterns} patterns").into_boxed_str());
-        let command = move || {
-            let settings = [("IPV4_ONLY", "dual.example.com"), ("IPV4_ONLY_FILE", &file)];
+        let file = file.clone();
+        side(format!("egress-shim, {patterns} patterns"), move || {
+            let settings = [("IPV4_ONLY", "dual.example.com"), ("IPV4_ONLY_FILE", text(&file))];
             in_lab(environment.shimmed(program, &settings), count, node)
-        };
-        (name, Box::new(command) as Box<dyn Fn() -> Command>)
+        })
     };
 
     for (title, node) in [
@@ -91,8 +142,7 @@ fn lookups(environment: &Environment) {
     }
 
     heading("getaddrinfo of a listed host, resolver that drops AAAA questions", "ns");
-    fs::write(lab.file("resolv"), "nameserver 192.0.2.53\n")
-        .expect("the lab's file can be written");
+    lab.write("resolv", "nameserver 192.0.2.53\n");
     compare(
         1,
         printed,
@@ -101,63 +151,85 @@ fn lookups(environment: &Environment) {
 }
 
 fn starts(environment: &Environment) {
-    let here = Environment::here();
-    let program = environment.program("empty");
-    let empty = environment.shared_library("empty_library");
     heading("start and end of an empty program", "ns");
+    let program = &environment.program("empty");
+    let empty = &environment.shared_library("empty_library");
+    let built = &Environment::here();
+    let shimmed = |settings: Settings| move || environment.shimmed(program, settings);
     compare(
         500,
-        |command| {
-            let start = Instant::now();
-            let status = command.status().expect("the program starts");
-            let time = start.elapsed();
-            assert!(status.success());
-            time.as_secs_f64() * 1e9
-        },
+        wall_clock,
         &[
-            ("nothing preloaded", Box::new(|| environment.bare(&program))),
-            (
-                "an empty library",
-                Box::new(|| {
-                    let mut command = environment.bare(&program);
-                    command.env("LD_PRELOAD", &empty);
-                    command
-                }),
-            ),
-            ("libkeepalive", Box::new(|| libkeepalive(environment, &program))),
-            (
-                "egress-shim, ten hosts",
-                Box::new(|| environment.shimmed(&program, &[("IPV4_ONLY", TEN_HOSTS)])),
-            ),
-            (
-                "the same, cargo build --release",
-                Box::new(|| here.shimmed(&program, &[("IPV4_ONLY", TEN_HOSTS)])),
-            ),
+            side("nothing preloaded", || environment.bare(program)),
+            side("an empty library", || {
+                let mut command = environment.bare(program);
+                command.env("LD_PRELOAD", empty);
+                command
+            }),
+            side("libkeepalive", || libkeepalive(environment, program)),
+            side("egress-shim, two settings", shimmed(TWO_SETTINGS)),
+            side("egress-shim, ten hosts", shimmed(TEN_HOSTS)),
+            side("egress-shim, EGRESS_SHIM=off", shimmed(OFF)),
+            side("ten hosts, cargo build --release", || built.shimmed(program, TEN_HOSTS)),
+        ],
+    );
+}
+
+/// What adds to a start by running it: env(1) is dynamic, the other two are static.
+fn entrypoints(environment: &Environment) {
+    heading("start and end of an empty program, through an entrypoint", "ns");
+    let program = text(&environment.program("empty")).to_owned();
+    let own = environment.library.with_file_name("egress-shim");
+    let [(_, hosts)] = TEN_HOSTS else { unreachable!("it is one setting") };
+    let through = |entrypoint: &Path, arguments: &[&str]| {
+        with(environment.bare(entrypoint), &[arguments, &[&program]].concat())
+    };
+    compare(
+        500,
+        wall_clock,
+        &[
+            side("by itself", || environment.bare(&program)),
+            side("through env", || through(Path::new("/usr/bin/env"), &[])),
+            // As the init of a container, which it is not here, it would say so.
+            side("through a static tini", || through(Path::new(TINI), &["-s", "--"])),
+            side("through egress-shim, ten hosts", || through(&own, &["--ipv4-only", hosts, "--"])),
         ],
     );
 }
 
 fn memory(environment: &Environment) {
-    let program = environment.program("memory");
+    let program = &environment.program("memory");
     for (index, title) in ["resident memory", "private dirty memory"].into_iter().enumerate() {
         heading(title, "KiB");
+        let measure = |command: &mut Command| {
+            let numbers = output(command);
+            let number = numbers.split_whitespace().nth(index).expect("it prints two numbers");
+            number.parse().expect("they are numbers")
+        };
         compare(
             20,
-            |command| {
-                let numbers = output(command);
-                let number = numbers.split_whitespace().nth(index).expect("it prints two numbers");
-                number.parse().expect("they are numbers")
-            },
+            measure,
             &[
-                ("nothing preloaded", Box::new(|| environment.bare(&program))),
-                ("libkeepalive", Box::new(|| libkeepalive(environment, &program))),
-                (
-                    "egress-shim, ten hosts",
-                    Box::new(|| environment.shimmed(&program, &[("IPV4_ONLY", TEN_HOSTS)])),
-                ),
+                side("nothing preloaded", || environment.bare(program)),
+                side("libkeepalive", || libkeepalive(environment, program)),
+                side("egress-shim, ten hosts", || environment.shimmed(program, TEN_HOSTS)),
             ],
         );
     }
+}
+
+fn with(mut command: Command, arguments: &[&str]) -> Command {
+    command.args(arguments);
+    command
+}
+
+/// The nanoseconds from the start of a command to its end.
+fn wall_clock(command: &mut Command) -> f64 {
+    let start = Instant::now();
+    let status = command.status().expect("the program starts");
+    let time = start.elapsed();
+    assert!(status.success());
+    time.as_secs_f64() * 1e9
 }
 
 fn libkeepalive(environment: &Environment, program: &Path) -> Command {
@@ -191,8 +263,11 @@ fn printed(command: &mut Command) -> f64 {
 fn compare(rounds: usize, measure: impl Fn(&mut Command) -> f64, sides: &[Side<'_>]) {
     let mut values = vec![Vec::new(); sides.len()];
     for _ in 0..rounds {
-        for ((_, command), values) in sides.iter().zip(&mut values) {
-            values.push(measure(&mut command()));
+        // In random order: what ran before a program has its share in how the machine is then.
+        let mut order: Vec<_> = (0..sides.len()).collect();
+        order.sort_by_cached_key(|side| RandomState::new().hash_one(side));
+        for side in order {
+            values[side].push(measure(&mut sides[side].1()));
         }
     }
     let medians = values.into_iter().map(|mut values: Vec<f64>| {

@@ -1,11 +1,11 @@
 //! The allowlist: host patterns and their matching. It knows names, not settings or sockets.
 //!
-//! A lookup looks at the name and at each domain above it, so its cost grows with the number of
-//! labels in the name and not with the number of patterns.
+//! A lookup looks at the name and at each domain above it, so its cost grows with the number of labels in
+//! the name and not with the number of patterns. The list refers to the texts that it was made of and has
+//! eight bytes or so for each pattern; where these are not to be had, that is an error and no panic.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, DefaultHasher};
+use std::hash::Hasher;
 use std::net::Ipv6Addr;
 
 /// The longest name: 255 octets on the wire are 253 characters (RFC 1035, section 2.3.4).
@@ -13,7 +13,7 @@ pub const LONGEST_NAME: usize = 253;
 /// The longest label (RFC 1035, section 2.3.4).
 const LONGEST_LABEL: usize = 63;
 
-/// Which hosts are to be reached over IPv4 alone.
+/// Which hosts are to be reached over IPv4 only.
 ///
 /// | pattern | names |
 /// |---|---|
@@ -25,39 +25,75 @@ const LONGEST_LABEL: usize = 63;
 ///
 /// ASCII case and one trailing dot do not matter.
 #[derive(Debug, Default)]
-pub struct Allowlist {
-    /// What the patterns say of a name and of those below it. Hashed with fixed keys: the patterns
-    /// come from whoever runs the program, and a start must not wait for the kernel's randomness.
-    domains: HashMap<Box<[u8]>, Verdicts, BuildHasherDefault<DefaultHasher>>,
+pub struct Allowlist<'a> {
+    /// The texts of the variable and of the file.
+    texts: [&'a [u8]; 2],
+    /// A hash table of the patterns' domains, with linear probing. Its size is a power of two, or none.
+    slots: Vec<Slot>,
     /// What `*` and `!*` say.
     every: Verdict,
 }
 
-/// What the patterns say of a domain name and of the names below it.
+/// Which of its two texts a pattern of the list is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The value of the variable.
+    Variable,
+    /// The text of the file.
+    File,
+}
+
+/// A domain name in one of the texts, and what the patterns say of it and of the names below it.
 #[derive(Clone, Copy, Debug, Default)]
-struct Verdicts {
+struct Slot {
+    /// Where the name starts in its text.
+    start: u32,
+    /// Its length; 0 in a slot that is free.
+    length: u8,
+    in_file: bool,
     name: Verdict,
     below: Verdict,
 }
 
 /// What the patterns say of one name. Listed and exempt at once is exempt.
-#[derive(Clone, Copy, Debug, Default)]
-struct Verdict {
-    listed: bool,
-    exempt: bool,
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Verdict {
+    #[default]
+    Nothing,
+    Listed,
+    Exempt,
 }
 
 impl Verdict {
-    fn add(&mut self, exempt: bool) {
-        if exempt {
-            self.exempt = true;
-        } else {
-            self.listed = true;
-        }
+    fn of(exempt: bool) -> Self {
+        if exempt { Self::Exempt } else { Self::Listed }
     }
 
-    fn or(self, other: Self) -> Self {
-        Self { listed: self.listed || other.listed, exempt: self.exempt || other.exempt }
+    fn add(&mut self, other: Self) {
+        if *self != Self::Exempt && other != Self::Nothing {
+            *self = other;
+        }
+    }
+}
+
+/// There is not enough memory for the list.
+#[derive(Debug, PartialEq, Eq)]
+pub struct OutOfMemory;
+
+/// The pattern that decided about a name.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule<'a> {
+    /// Whether the name is listed; otherwise it is exempt.
+    pub listed: bool,
+    prefix: &'static str,
+    domain: &'a [u8],
+}
+
+/// As the pattern would be written: `*.example.com` and `example.com` together are `.example.com`.
+impl fmt::Display for Rule<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let exempt = if self.listed { "" } else { "!" };
+        write!(f, "{exempt}{}{}", self.prefix, self.domain.escape_ascii())
     }
 }
 
@@ -81,85 +117,182 @@ pub enum PatternError {
 impl fmt::Display for PatternError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::EmptyLabel => "there is no name, or an empty label in it (two dots in a row)",
-            Self::LongLabel => "a label has at most 63 bytes",
-            Self::LongName => "a name has at most 253 bytes",
+            Self::EmptyLabel => "must be a name without an empty label (two dots in a row)",
+            Self::LongLabel => "must have labels of at most 63 bytes",
+            Self::LongName => "must be a name of at most 253 bytes",
             Self::BadByte => {
-                "a host name is letters, digits, -, _ and dots, without scheme, port or path (other \
+                "must be letters, digits, -, _ and dots, without scheme, port or path (other \
                  scripts as xn--...)"
             }
-            Self::Star => "a * stands alone or is the whole first label, as in *.example.com",
-            Self::Numeric => "it is an address, and only names are matched",
+            Self::Star => {
+                "must have a * only as all of it or as the first label, as in *.example.com"
+            }
+            Self::Numeric => "must be a name, not an address",
         })
     }
 }
 
-impl Allowlist {
-    /// Adds one pattern.
+impl<'a> Allowlist<'a> {
+    /// The list of the patterns in two texts. Each wrong pattern is left out and given to `wrong`, with its
+    /// text and line.
     ///
     /// # Errors
-    /// Why the pattern is wrong; the list is then as before.
-    pub fn add(&mut self, pattern: &[u8]) -> Result<(), PatternError> {
-        let (exempt, pattern) = match pattern.strip_prefix(b"!") {
+    /// There is not enough memory.
+    pub fn of(
+        variable: &'a [u8],
+        file: &'a [u8],
+        mut wrong: impl FnMut(Source, usize, &[u8], PatternError),
+    ) -> Result<Self, OutOfMemory> {
+        let count = patterns(variable, false).count() + patterns(file, true).count();
+        let mut list = Self::with_room_for(count, [variable, file])?;
+        for (source, text) in [(Source::Variable, variable), (Source::File, file)] {
+            for (line, pattern) in patterns(text, source == Source::File) {
+                if let Err(error) = list.add(source, text, pattern) {
+                    wrong(source, line, pattern, error);
+                }
+            }
+        }
+        Ok(list)
+    }
+
+    fn with_room_for(count: usize, texts: [&'a [u8]; 2]) -> Result<Self, OutOfMemory> {
+        let mut slots = Vec::new();
+        if count > 0 {
+            // Always a free slot, and about half of them on average: probing ends soon.
+            let size = (count + count / 2 + 1).next_power_of_two();
+            slots.try_reserve_exact(size).map_err(|_| OutOfMemory)?;
+            slots.resize(size, Slot::default());
+        }
+        Ok(Self { texts, slots, every: Verdict::Nothing })
+    }
+
+    /// Adds one pattern, a part of its text.
+    fn add(&mut self, source: Source, text: &[u8], pattern: &[u8]) -> Result<(), PatternError> {
+        let (exempt, rest) = match pattern.strip_prefix(b"!") {
             Some(rest) => (true, rest),
             None => (false, pattern),
         };
-        if pattern == b"*" {
-            self.every.add(exempt);
+        let verdict = Verdict::of(exempt);
+        if rest == b"*" {
+            self.every.add(verdict);
             return Ok(());
         }
-        let (name, itself, below) = if let Some(name) = pattern.strip_prefix(b"*.") {
+        let (name, itself, below) = if let Some(name) = rest.strip_prefix(b"*.") {
             (name, false, true)
-        } else if let Some(name) = pattern.strip_prefix(b".") {
+        } else if let Some(name) = rest.strip_prefix(b".") {
             (name, true, true)
         } else {
-            (pattern, true, false)
+            (rest, true, false)
         };
         let name = without_trailing_dot(name);
         check_name(name)?;
-        let verdicts = self.domains.entry(name.to_ascii_lowercase().into()).or_default();
+        let start = name.as_ptr().addr() - text.as_ptr().addr();
+        let (Ok(start), Ok(length)) = (u32::try_from(start), u8::try_from(name.len())) else {
+            return Err(PatternError::LongName);
+        };
+        let Some(slot) = self.position(name).and_then(|index| self.slots.get_mut(index)) else {
+            return Ok(());
+        };
+        if slot.length == 0 {
+            *slot = Slot { start, length, in_file: source == Source::File, ..Slot::default() };
+        }
         if itself {
-            verdicts.name.add(exempt);
+            slot.name.add(verdict);
         }
         if below {
-            verdicts.below.add(exempt);
+            slot.below.add(verdict);
         }
         Ok(())
     }
 
-    /// Whether the patterns list a node, as the program passed it to getaddrinfo(3). Numeric
-    /// addresses are never listed.
+    /// Where the slot of a domain is, or the free one that it would have; none in a list without any.
+    fn position(&self, domain: &[u8]) -> Option<usize> {
+        let mask = self.slots.len().checked_sub(1)?;
+        // The patterns come from whoever runs the program, so the hash needs no secret key.
+        let mut hasher = std::hash::DefaultHasher::new();
+        let mut lower = [0; LONGEST_NAME];
+        let lower = lower.get_mut(..domain.len())?;
+        lower.copy_from_slice(domain);
+        lower.make_ascii_lowercase();
+        hasher.write(lower);
+        #[allow(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
+        let mut index = hasher.finish() as usize & mask;
+        loop {
+            let slot = self.slots.get(index)?;
+            if slot.length == 0 || self.domain(*slot).eq_ignore_ascii_case(domain) {
+                return Some(index);
+            }
+            index = (index + 1) & mask;
+        }
+    }
+
+    fn domain(&self, slot: Slot) -> &'a [u8] {
+        let [variable, file] = self.texts;
+        let text = if slot.in_file { file } else { variable };
+        let start = slot.start as usize;
+        text.get(start..start + usize::from(slot.length)).unwrap_or_default()
+    }
+
+    fn find(&self, domain: &[u8]) -> Option<Slot> {
+        self.slots.get(self.position(domain)?).copied().filter(|slot| slot.length > 0)
+    }
+
+    /// Whether the patterns list a node, as the program passed it to getaddrinfo(3). Numeric addresses are
+    /// never listed.
     #[must_use]
     pub fn contains(&self, node: &[u8]) -> bool {
-        let mut buffer = [0; LONGEST_NAME];
-        let node = without_trailing_dot(node);
-        let Some(name) = buffer.get_mut(..node.len()) else { return false };
-        name.copy_from_slice(node);
-        name.make_ascii_lowercase();
-        let name = &*name;
-        // glibc takes the node `*` for none at all.
-        if name.is_empty() || name == b"*" || is_numeric(name) {
-            return false;
+        self.deciding(node).is_some_and(|rule| rule.listed)
+    }
+
+    /// The pattern that decides about a node: one that exempts it, or else one that lists it; none where no
+    /// pattern matches.
+    #[must_use]
+    pub fn deciding(&self, node: &[u8]) -> Option<Rule<'a>> {
+        let name = without_trailing_dot(node);
+        if !can_be_listed(name) {
+            return None;
         }
-        let mut verdict = self.domains.get(name).map_or(Verdict::default(), |found| found.name);
-        if name != b"localhost" && !name.ends_with(b".localhost") {
-            verdict = verdict.or(self.every);
+        let mut decided = None;
+        let mut consider = |verdict, prefix, domain| {
+            if verdict == Verdict::Exempt || verdict == Verdict::Listed && decided.is_none() {
+                decided = Some(Rule { listed: verdict == Verdict::Listed, prefix, domain });
+            }
+        };
+        if let Some(slot) = self.find(name) {
+            let prefix = if slot.below == slot.name { "." } else { "" };
+            consider(slot.name, prefix, self.domain(slot));
+        }
+        if !is_localhost(name) {
+            consider(self.every, "", b"*");
         }
         let mut rest = name;
         while let Some(dot) = rest.iter().position(|&byte| byte == b'.') {
             rest = rest.get(dot + 1..).unwrap_or_default();
-            if let Some(found) = self.domains.get(rest) {
-                verdict = verdict.or(found.below);
+            if let Some(slot) = self.find(rest) {
+                let prefix = if slot.below == slot.name { "." } else { "*." };
+                consider(slot.below, prefix, self.domain(slot));
             }
         }
-        verdict.listed && !verdict.exempt
+        decided
     }
+}
 
-    /// Whether no name at all is listed.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        !self.every.listed && self.domains.is_empty()
-    }
+/// Whether any pattern could list a node: it is a name of a sane length, and no address. glibc takes the
+/// node `*` for none at all.
+#[must_use]
+pub fn can_be_listed(node: &[u8]) -> bool {
+    let name = without_trailing_dot(node);
+    !name.is_empty() && name.len() <= LONGEST_NAME && name != b"*" && !is_numeric(name)
+}
+
+/// Whether a name is `localhost` or below it, which only patterns that name it list.
+#[must_use]
+pub fn is_localhost(node: &[u8]) -> bool {
+    const LOCALHOST: &[u8] = b"localhost";
+    let name = without_trailing_dot(node);
+    let Some(dot) = name.len().checked_sub(LOCALHOST.len()) else { return false };
+    name.get(dot..).is_some_and(|end| end.eq_ignore_ascii_case(LOCALHOST))
+        && (dot == 0 || name.get(dot - 1) == Some(&b'.'))
 }
 
 /// The patterns in a text: separated by commas or white space, `#` comments out the rest of a line
@@ -244,12 +377,22 @@ pub(crate) mod tests {
     use std::collections::HashSet;
 
     /// The list of patterns between spaces, all of them right.
-    fn allowlist(patterns: &str) -> Allowlist {
-        let mut allowlist = Allowlist::default();
-        for pattern in patterns.split(' ').filter(|pattern| !pattern.is_empty()) {
-            assert_eq!(allowlist.add(pattern.as_bytes()), Ok(()), "adding {pattern:?}");
+    fn allowlist(patterns: &str) -> Allowlist<'_> {
+        Allowlist::of(patterns.as_bytes(), b"", |_, _, pattern, error| {
+            panic!("{}: {error}", pattern.escape_ascii())
+        })
+        .expect("there is memory")
+    }
+
+    /// What is said of one pattern, whatever bytes it has.
+    fn add(pattern: &[u8]) -> Result<(), PatternError> {
+        let mut list = Allowlist::with_room_for(1, [pattern, b""]).expect("there is memory");
+        let result = list.add(Source::Variable, pattern, pattern);
+        if result.is_err() {
+            let free = list.slots.iter().all(|slot| slot.length == 0);
+            assert!(free && list.every == Verdict::Nothing, "a wrong pattern changes the list");
         }
-        allowlist
+        result
     }
 
     /// Of names between spaces, those that are listed.
@@ -340,7 +483,6 @@ pub(crate) mod tests {
             assert_eq!(name.len(), length);
             name
         };
-        let add = |pattern: String| Allowlist::default().add(pattern.as_bytes());
         let table = [
             (label(63), Ok(())),
             (label(64), Err(PatternError::LongLabel)),
@@ -357,7 +499,7 @@ pub(crate) mod tests {
             ("a.".repeat(5_000) + "a", Err(PatternError::LongName)),
         ];
         for (pattern, wanted) in table {
-            assert_eq!(add(pattern.clone()), wanted, "{} bytes: {pattern}", pattern.len());
+            assert_eq!(add(pattern.as_bytes()), wanted, "{} bytes: {pattern}", pattern.len());
         }
         // What a program asks for has no limit.
         let longest = format!("a.{}", name(251));
@@ -393,15 +535,12 @@ pub(crate) mod tests {
         ];
         for (patterns, wanted) in table {
             for pattern in *patterns {
-                let mut list = allowlist("a.b");
-                let before = format!("{list:?}");
-                assert_eq!(list.add(pattern.as_bytes()), Err(*wanted), "{pattern:?}");
-                assert_eq!(format!("{list:?}"), before, "the list after {pattern:?}");
+                assert_eq!(add(pattern.as_bytes()), Err(*wanted), "{pattern:?}");
             }
         }
         for byte in (0..=u8::MAX).filter(|byte| !byte.is_ascii_alphanumeric()) {
             let right = matches!(byte, b'-' | b'_' | b'.');
-            let seen = Allowlist::default().add(&[b'a', byte, b'b']).is_ok();
+            let seen = add(&[b'a', byte, b'b']).is_ok();
             assert_eq!(seen, right, "a{}b is right", char::from(byte).escape_default());
         }
     }
@@ -452,9 +591,34 @@ pub(crate) mod tests {
         let names = "web.1 a.0x1 1.2.3.4.5 256.1.1.1 123456789012 08 0x 1.2.3.4.example";
         for name in names.split(' ') {
             assert!(!is_numeric_to_libc(name), "libc takes {name} for a name");
-            assert_eq!(Allowlist::default().add(name.as_bytes()), Ok(()), "pattern {name}");
+            assert_eq!(add(name.as_bytes()), Ok(()), "pattern {name}");
             assert_eq!(listed("*", name), [name]);
         }
+    }
+
+    #[test]
+    fn the_pattern_that_decides_is_named() {
+        let list = allowlist("a.b *.c .d e *.e !x.c !*.y.c Api.F.");
+        for (name, wanted) in [
+            ("A.B.", Some("a.b")),
+            ("z.c", Some("*.c")),
+            ("c", None),
+            ("d", Some(".d")),
+            ("z.d", Some(".d")),
+            ("e", Some(".e")),
+            ("x.c", Some("!x.c")),
+            ("z.y.c", Some("!*.y.c")),
+            ("y.c", Some("*.c")),
+            ("api.f", Some("Api.F")),
+            ("127.0.0.1", None),
+        ] {
+            let seen = list.deciding(name.as_bytes()).map(|rule| rule.to_string());
+            assert_eq!(seen.as_deref(), wanted, "{name}");
+        }
+        assert_eq!(
+            allowlist("*").deciding(b"a").map(|rule| rule.to_string()).as_deref(),
+            Some("*")
+        );
     }
 
     #[test]
@@ -573,12 +737,17 @@ pub(crate) mod tests {
         for _ in 0..30_000 {
             let count = 1 + random.below(5);
             let patterns: Vec<_> = (0..count).map(|_| random.pattern()).collect();
-            let mut allowlist = Allowlist::default();
             for pattern in &patterns {
-                let (wanted, seen) = (model::is_right(pattern), allowlist.add(pattern.as_bytes()));
+                let (wanted, seen) = (model::is_right(pattern), add(pattern.as_bytes()));
                 assert_eq!(seen.is_ok(), wanted, "pattern {pattern:?} is right: {seen:?}");
                 *(if wanted { &mut right } else { &mut wrong }) += 1;
             }
+            // Some of the patterns are in the variable, the others in the file.
+            let (first, second) = patterns.split_at(random.below(patterns.len() + 1));
+            let (variable, file) = (first.join(","), second.join("\n"));
+            let ignore = |_, _, _: &[u8], _| ();
+            let allowlist = Allowlist::of(variable.as_bytes(), file.as_bytes(), ignore);
+            let allowlist = allowlist.expect("there is memory");
             for _ in 0..4 {
                 let name = random.name();
                 let (wanted, seen) =

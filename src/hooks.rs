@@ -1,12 +1,19 @@
 //! The interposed symbols, and nothing but them. Each calls a policy and then libc.
 //!
-//! `redhook::hook!` exports the symbol and finds the next definition with `dlsym(RTLD_NEXT)`. It
-//! wraps the hook in `catch_unwind`; the crate is built with `panic = "abort"`, in which that is a
-//! plain call, so the frames here have no landing pads and a forced unwind (`pthread_cancel`,
-//! `pthread_exit`) passes through them. For the same reason nothing here may own a value that is
-//! dropped after the real call.
+//! `redhook::hook!` exports the symbol and wraps the hook in `catch_unwind`; the crate is built with
+//! `panic = "abort"`, in which that is a plain call, so the frames here have no landing pads and a forced
+//! unwind (`pthread_cancel`, `pthread_exit`) passes through them. For the same reason nothing here may own a
+//! value that is dropped after the real call.
 
-use libc::{addrinfo, c_char, c_int, sockaddr, socklen_t};
+use libc::{
+    addrinfo, c_char, c_int, c_uint, c_void, hostent, mmsghdr, msghdr, size_t, sockaddr, socklen_t,
+    ssize_t, timespec,
+};
+
+use crate::keepalive::{self, SetSockOpt};
+use crate::next::Next;
+use crate::resolver::{self, GetAddrInfo, GetHostByName2, GetHostByName2R, Lookup};
+use crate::{dns, state};
 
 redhook::hook! {
     unsafe fn connect(
@@ -14,9 +21,22 @@ redhook::hook! {
         address: *const sockaddr,
         length: socklen_t
     ) -> c_int => connect_with_keepalive {
-        crate::keepalive::before_connect(socket);
+        keepalive::before_connect(socket, address, length);
         // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
-        unsafe { redhook::real!(connect)(socket, address, length) }
+        unsafe { CONNECT.get()(socket, address, length) }
+    }
+}
+
+redhook::hook! {
+    unsafe fn setsockopt(
+        socket: c_int,
+        level: c_int,
+        option: c_int,
+        value: *const c_void,
+        length: socklen_t
+    ) -> c_int => setsockopt_within_limits {
+        // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
+        unsafe { keepalive::setsockopt(SETSOCKOPT.get(), socket, level, option, value, length) }
     }
 }
 
@@ -27,21 +47,189 @@ redhook::hook! {
         hints: *const addrinfo,
         result: *mut *mut addrinfo
     ) -> c_int => getaddrinfo_by_allowlist {
-        let real = redhook::real!(getaddrinfo);
         // SAFETY: the caller's own arguments, which getaddrinfo(3) requires to be valid.
+        unsafe { Lookup::new(GETADDRINFO.get(), node, service, hints, result) }.answer()
+    }
+}
+
+redhook::hook! {
+    unsafe fn gethostbyname2(
+        name: *const c_char,
+        family: c_int
+    ) -> *mut hostent => gethostbyname2_by_allowlist {
+        // SAFETY: the caller's own arguments, which gethostbyname2(3) requires to be valid.
+        unsafe { resolver::host(GETHOSTBYNAME2.get(), name, family) }
+    }
+}
+
+redhook::hook! {
+    unsafe fn gethostbyname2_r(
+        name: *const c_char,
+        family: c_int,
+        host: *mut hostent,
+        buffer: *mut c_char,
+        length: size_t,
+        result: *mut *mut hostent,
+        error: *mut c_int
+    ) -> c_int => gethostbyname2_r_by_allowlist {
+        // SAFETY: as in `gethostbyname2`.
         unsafe {
-            if crate::resolver::is_listed(node) {
-                crate::resolver::lookup_without_ipv6(real, node, service, hints, result)
-            } else {
-                real(node, service, hints, result)
-            }
+            let real = GETHOSTBYNAME2_R.get();
+            resolver::host_r(real, name, family, host, buffer, length, result, error)
         }
     }
 }
 
-/// Finds libc's functions now: later calls only read what was found, so that a signal handler
-/// never meets the `Once` in the middle of its work.
-pub fn resolve() {
-    redhook::real!(connect);
-    redhook::real!(getaddrinfo);
+// The calls that a DNS reply may come by.
+
+redhook::hook! {
+    unsafe fn recv(
+        socket: c_int,
+        buffer: *mut c_void,
+        length: size_t,
+        flags: c_int
+    ) -> ssize_t => recv_without_ipv6 {
+        // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
+        unsafe {
+            let real = RECV.get();
+            let call = move || real(socket, buffer, length, flags);
+            dns::receive(call, socket, buffer, length, flags, state::allowlist())
+        }
+    }
+}
+
+redhook::hook! {
+    unsafe fn recvfrom(
+        socket: c_int,
+        buffer: *mut c_void,
+        length: size_t,
+        flags: c_int,
+        address: *mut sockaddr,
+        address_length: *mut socklen_t
+    ) -> ssize_t => recvfrom_without_ipv6 {
+        // SAFETY: as in `recv`.
+        unsafe {
+            let real = RECVFROM.get();
+            let call = move || real(socket, buffer, length, flags, address, address_length);
+            dns::receive(call, socket, buffer, length, flags, state::allowlist())
+        }
+    }
+}
+
+redhook::hook! {
+    unsafe fn recvmsg(
+        socket: c_int,
+        header: *mut msghdr,
+        flags: c_int
+    ) -> ssize_t => recvmsg_without_ipv6 {
+        // SAFETY: as in `recv`.
+        unsafe {
+            let real = RECVMSG.get();
+            let call = move || real(socket, header, flags);
+            dns::receive_message(call, socket, header, flags, state::allowlist())
+        }
+    }
+}
+
+redhook::hook! {
+    unsafe fn recvmmsg(
+        socket: c_int,
+        vector: *mut mmsghdr,
+        length: c_uint,
+        flags: c_int,
+        timeout: *mut timespec
+    ) -> c_int => recvmmsg_without_ipv6 {
+        // SAFETY: as in `recv`.
+        unsafe {
+            let real = RECVMMSG.get();
+            let call = move || real(socket, vector, length, flags, timeout);
+            dns::receive_messages(call, socket, vector, flags, state::allowlist())
+        }
+    }
+}
+
+// What glibc's headers make of recv and recvfrom where the size of the buffer is known
+// (_FORTIFY_SOURCE, feature_test_macros(7)). musl has no such function.
+
+redhook::hook! {
+    unsafe fn __recv_chk(
+        socket: c_int,
+        buffer: *mut c_void,
+        length: size_t,
+        size: size_t,
+        flags: c_int
+    ) -> ssize_t => recv_chk_without_ipv6 {
+        // SAFETY: as in `recv`.
+        unsafe {
+            let Some(real) = RECV_CHK.find() else {
+                return recv_without_ipv6(socket, buffer, length, flags);
+            };
+            let call = move || real(socket, buffer, length, size, flags);
+            dns::receive(call, socket, buffer, length, flags, state::allowlist())
+        }
+    }
+}
+
+redhook::hook! {
+    unsafe fn __recvfrom_chk(
+        socket: c_int,
+        buffer: *mut c_void,
+        length: size_t,
+        size: size_t,
+        flags: c_int,
+        address: *mut sockaddr,
+        address_length: *mut socklen_t
+    ) -> ssize_t => recvfrom_chk_without_ipv6 {
+        // SAFETY: as in `recv`.
+        unsafe {
+            let Some(real) = RECVFROM_CHK.find() else {
+                return recvfrom_without_ipv6(socket, buffer, length, flags, address, address_length);
+            };
+            let call = move || real(socket, buffer, length, size, flags, address, address_length);
+            dns::receive(call, socket, buffer, length, flags, state::allowlist())
+        }
+    }
+}
+
+// What each hook calls.
+
+type Connect = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+type Recv = unsafe extern "C" fn(c_int, *mut c_void, size_t, c_int) -> ssize_t;
+type RecvFrom = unsafe extern "C" fn(
+    c_int,
+    *mut c_void,
+    size_t,
+    c_int,
+    *mut sockaddr,
+    *mut socklen_t,
+) -> ssize_t;
+type RecvMsg = unsafe extern "C" fn(c_int, *mut msghdr, c_int) -> ssize_t;
+type RecvMmsg = unsafe extern "C" fn(c_int, *mut mmsghdr, c_uint, c_int, *mut timespec) -> c_int;
+type RecvChk = unsafe extern "C" fn(c_int, *mut c_void, size_t, size_t, c_int) -> ssize_t;
+type RecvFromChk = unsafe extern "C" fn(
+    c_int,
+    *mut c_void,
+    size_t,
+    size_t,
+    c_int,
+    *mut sockaddr,
+    *mut socklen_t,
+) -> ssize_t;
+
+static CONNECT: Next<Connect> = Next::new(c"connect");
+static SETSOCKOPT: Next<SetSockOpt> = Next::new(c"setsockopt");
+static GETADDRINFO: Next<GetAddrInfo> = Next::new(c"getaddrinfo");
+static GETHOSTBYNAME2: Next<GetHostByName2> = Next::new(c"gethostbyname2");
+static GETHOSTBYNAME2_R: Next<GetHostByName2R> = Next::new(c"gethostbyname2_r");
+static RECV: Next<Recv> = Next::new(c"recv");
+static RECVFROM: Next<RecvFrom> = Next::new(c"recvfrom");
+static RECVMSG: Next<RecvMsg> = Next::new(c"recvmsg");
+static RECVMMSG: Next<RecvMmsg> = Next::new(c"recvmmsg");
+static RECV_CHK: Next<RecvChk> = Next::new(c"__recv_chk");
+static RECVFROM_CHK: Next<RecvFromChk> = Next::new(c"__recvfrom_chk");
+
+/// The getaddrinfo that the hook calls: libc's own, where no other library is preloaded.
+pub fn next_getaddrinfo() -> GetAddrInfo {
+    // SAFETY: the static is named and typed for getaddrinfo.
+    unsafe { GETADDRINFO.get() }
 }

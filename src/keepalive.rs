@@ -2,31 +2,23 @@
 //! has not set them itself, the configured timings.
 //!
 //! This runs in signal handlers and in children forked while other threads hold locks: no lock, no
-//! allocation, no panic, `errno` kept. It never looks at the caller's address.
+//! allocation, no panic, `errno` kept. All system calls are bare ones: libc's `setsockopt` is interposed,
+//! by this library and perhaps by another. The caller's address is never read but by the kernel.
 
 use std::fmt;
-use std::mem::size_of;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering::Relaxed};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use libc::{c_int, socklen_t};
+use libc::{c_int, c_void, sockaddr, socklen_t};
 
-use crate::{config, logging};
-
-/// The three keepalive timings of a TCP socket (tcp(7)).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timings {
-    /// `TCP_KEEPIDLE`: seconds of silence before the first probe.
-    pub idle: c_int,
-    /// `TCP_KEEPINTVL`: seconds between probes.
-    pub interval: c_int,
-    /// `TCP_KEEPCNT`: unanswered probes after which the connection is dropped.
-    pub count: c_int,
-}
+use crate::process::{self, get_option, get_option_bytes, keeping_errno, set_option};
+use crate::settings::{Keepalive, Timings};
+use crate::state;
 
 impl Timings {
     /// What a new socket has where nobody has changed the sysctls (`TCP_KEEPALIVE_TIME`,
     /// `TCP_KEEPALIVE_INTVL` and `TCP_KEEPALIVE_PROBES` in the kernel's include/net/tcp.h).
-    pub const KERNEL: Self = Self { idle: 7200, interval: 75, count: 9 };
+    const KERNEL: Self = Self { idle: 7200, interval: 75, count: 9 };
 
     /// The timings of a socket.
     ///
@@ -34,115 +26,181 @@ impl Timings {
     /// The errno of getsockopt(2). That `TCP_KEEPIDLE` can be read is itself the test for TCP: of all
     /// protocols only TCP and MPTCP know it, so no call to ask for `SO_PROTOCOL` is needed.
     fn of(socket: c_int) -> Result<Self, c_int> {
+        let get = |option| get_option(socket, libc::IPPROTO_TCP, option);
         Ok(Self {
-            idle: get_option(socket, libc::TCP_KEEPIDLE)?,
-            interval: get_option(socket, libc::TCP_KEEPINTVL)?,
-            count: get_option(socket, libc::TCP_KEEPCNT)?,
+            idle: get(libc::TCP_KEEPIDLE)?,
+            interval: get(libc::TCP_KEEPINTVL)?,
+            count: get(libc::TCP_KEEPCNT)?,
         })
-    }
-}
-
-impl fmt::Display for Timings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "idle={},interval={},count={}", self.idle, self.interval, self.count)
     }
 }
 
 /// What became of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+enum Outcome {
     /// Not a TCP socket: left alone.
     NotTcp,
     /// Connected or on the way to it, by an earlier `connect`: left alone, so that a program which
     /// asks `connect` how it goes keeps what it has set meanwhile.
     InUse,
-    /// Keepalive is on. Each timing that the program had not set is as configured.
-    Set,
+    /// Keepalive is on.
+    Set(Effective),
     /// The kernel (or a seccomp filter) refused an option with this errno.
     Refused(c_int),
 }
 
-/// The policy of `connect`, to be called before libc's own: applies the configured timings to the
-/// socket and keeps `errno`. Never inlined, so that the hook's frame holds nothing and its call of
-/// the real function can be a jump.
-#[inline(never)]
-pub fn before_connect(socket: c_int) {
-    let errno = logging::errno();
-    if let Some(wanted) = config::settings().keepalive {
-        report(socket, apply(socket, wanted), wanted);
-    }
-    logging::set_errno(errno);
+/// What a socket now has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Effective {
+    timings: Timings,
+    /// Which of the timings, in their order, the program has set itself.
+    of_program: [bool; 3],
 }
 
-/// Switches keepalive on for a TCP socket and sets each timing that still is the default of its
-/// network namespace. What differs from that default the program has set itself: it stays.
-#[must_use]
-pub fn apply(socket: c_int, wanted: Timings) -> Outcome {
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Timings { idle, interval, count } = self.timings;
+        let whose = |own: bool| if own { "the program's" } else { "set" };
+        let [of_idle, of_interval, of_count] = self.of_program.map(whose);
+        write!(
+            f,
+            "idle={idle} ({of_idle}), interval={interval} ({of_interval}), count={count} ({of_count})"
+        )
+    }
+}
+
+/// The policy of `connect`, to be called before libc's own: applies the configured timings to the
+/// socket and keeps `errno`. Never inlined, so that the hook's frame holds nothing and its call of
+/// the real function can be a jump. The address is only for the log.
+#[inline(never)]
+pub fn before_connect(socket: c_int, address: *const sockaddr, length: socklen_t) {
+    keeping_errno(|| {
+        if let Some(wanted) = state::keepalive() {
+            report(socket, apply(socket, wanted), Peer { address, length });
+        }
+    });
+}
+
+/// Switches keepalive on for a TCP socket and sets each timing that still is the default of its network
+/// namespace. What differs from that default the program has set itself: it stays, unless the settings are
+/// enforced and it is more than they say.
+// Out of line: what it has on the stack is gone when a log line needs room there.
+#[inline(never)]
+fn apply(socket: c_int, wanted: Keepalive) -> Outcome {
     let current = match Timings::of(socket) {
         Ok(current) => current,
         // What a filter says; of a socket that is not TCP the kernel says something else.
         Err(errno @ (libc::EPERM | libc::EACCES | libc::ENOSYS)) => return Outcome::Refused(errno),
         Err(_) => return Outcome::NotTcp,
     };
-    let mut default = DEFAULT.load();
-    if current != default || wanted == default {
-        // Not what every new socket shows: the first connect of this process, another namespace
-        // (setns(2)), a timing of the program's own, or one of ours from an earlier connect.
-        if is_in_use(socket) {
-            return Outcome::InUse;
-        }
-        match of_new_socket() {
-            Some(fresh) => {
-                DEFAULT.store(fresh);
-                default = fresh;
-            }
-            // No descriptor is free, say. Asked again at the next connect.
-            None if default.idle == 0 => default = Timings::KERNEL,
-            None => {}
-        }
+    let Keepalive { timings, user_timeout, enforce } = wanted;
+    // A socket that shows the kernel's defaults is a new one, in all likelihood. Otherwise the namespace has
+    // others, the program has set some, or an earlier connect has.
+    if (current != Timings::KERNEL || timings == Timings::KERNEL) && is_in_use(socket) {
+        return Outcome::InUse;
     }
-    let mut outcome = Outcome::Set;
-    let mut set = |level, option, value| {
-        if let Err(errno) = set_option(socket, level, option, value) {
-            outcome = Outcome::Refused(errno);
+    let default = default_timings(socket, current, timings);
+    let Timings { mut idle, mut interval, mut count } = current;
+    let mut refused = None;
+    // Whether a timing stays as the program has set it; another one is set.
+    let mut stays = |option, value: &mut c_int, default, wanted| {
+        if *value == wanted {
+            return false;
         }
-    };
-    let mut set_timing = |option, current, default, wanted| {
-        if current == default && current != wanted {
-            set(libc::IPPROTO_TCP, option, wanted);
+        if *value != default && !(enforce && *value > wanted) {
+            return true;
         }
+        match set_option(socket, libc::IPPROTO_TCP, option, wanted) {
+            Ok(()) => *value = wanted,
+            Err(errno) => refused = Some(errno),
+        }
+        false
     };
-    set_timing(libc::TCP_KEEPIDLE, current.idle, default.idle, wanted.idle);
-    set_timing(libc::TCP_KEEPINTVL, current.interval, default.interval, wanted.interval);
-    set_timing(libc::TCP_KEEPCNT, current.count, default.count, wanted.count);
-    set(libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
-    outcome
+    let of_program = [
+        stays(libc::TCP_KEEPIDLE, &mut idle, default.idle, timings.idle),
+        stays(libc::TCP_KEEPINTVL, &mut interval, default.interval, timings.interval),
+        stays(libc::TCP_KEEPCNT, &mut count, default.count, timings.count),
+    ];
+    let effective = Effective { timings: Timings { idle, interval, count }, of_program };
+    if let Some(seconds) = user_timeout
+        && get_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) == Ok(0)
+        && let Err(errno) = set_option(
+            socket,
+            libc::IPPROTO_TCP,
+            libc::TCP_USER_TIMEOUT,
+            seconds.saturating_mul(1000),
+        )
+    {
+        refused = Some(errno);
+    }
+    if let Err(errno) = set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1) {
+        refused = Some(errno);
+    }
+    if enforce {
+        remember_outbound(socket);
+    }
+    refused.map_or(Outcome::Set(effective), Outcome::Refused)
 }
 
-/// The timings last seen on a new socket; zeros before the first connect.
-struct LastSeen {
-    idle: AtomicI32,
-    interval: AtomicI32,
-    count: AtomicI32,
+// --- Whose a timing is ---------------------------------------------------------------------------------
+
+/// The timings that a new socket has in the socket's network namespace, as far as needed to tell whose its
+/// current ones are.
+fn default_timings(socket: c_int, current: Timings, wanted: Timings) -> Timings {
+    // A value of the kernel's or of ours needs no question: it is not set, or need not be.
+    let is_clear = (current.idle == Timings::KERNEL.idle || current.idle == wanted.idle)
+        && (current.interval == Timings::KERNEL.interval || current.interval == wanted.interval)
+        && (current.count == Timings::KERNEL.count || current.count == wanted.count);
+    if is_clear && !CHANGED.load(Relaxed) {
+        return Timings::KERNEL;
+    }
+    let cookie = get_cookie(socket, libc::SO_NETNS_COOKIE);
+    if let Some(known) = cookie.and_then(known_namespace) {
+        return known;
+    }
+    // Who sets timings switches keepalive on as well: they are the program's. In a namespace whose sysctls
+    // are changed, a socket without keepalive shows them; then a new socket tells, once per namespace.
+    if is_clear || get_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE) != Ok(0) {
+        return Timings::KERNEL;
+    }
+    let Some(default) = of_new_socket() else { return Timings::KERNEL };
+    if let Some(cookie) = cookie {
+        remember_namespace(cookie, default);
+    }
+    default
 }
 
-static DEFAULT: LastSeen =
-    LastSeen { idle: AtomicI32::new(0), interval: AtomicI32::new(0), count: AtomicI32::new(0) };
+/// Whether a namespace was met whose default timings are not the kernel's.
+static CHANGED: AtomicBool = AtomicBool::new(false);
+/// The default timings of the network namespaces that were asked for them: each a word of a part of the namespace's cookie and the three timings. 0 is none.
+static NAMESPACES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
-/// Each timing is judged by itself, so the three need not be read or written as one.
-impl LastSeen {
-    fn load(&self) -> Timings {
-        Timings {
-            idle: self.idle.load(Relaxed),
-            interval: self.interval.load(Relaxed),
-            count: self.count.load(Relaxed),
-        }
+/// The bits of the timings in such a word: 15 for idle, 15 for interval, 7 for count.
+const TIMING_BITS: u32 = 37;
+
+fn namespace_slot(cookie: u64) -> Option<&'static AtomicU64> {
+    NAMESPACES.get(usize::try_from(cookie % NAMESPACES.len() as u64).ok()?)
+}
+
+fn known_namespace(cookie: u64) -> Option<Timings> {
+    let word = namespace_slot(cookie)?.load(Relaxed);
+    if word == 0 || word >> TIMING_BITS != cookie << TIMING_BITS >> TIMING_BITS {
+        return None;
     }
+    let bits = |shift: u32, count: u32| c_int::try_from(word >> shift & ((1 << count) - 1)).ok();
+    Some(Timings { idle: bits(22, 15)?, interval: bits(7, 15)?, count: bits(0, 7)? })
+}
 
-    fn store(&self, timings: Timings) {
-        self.idle.store(timings.idle, Relaxed);
-        self.interval.store(timings.interval, Relaxed);
-        self.count.store(timings.count, Relaxed);
+fn remember_namespace(cookie: u64, timings: Timings) {
+    let Timings { idle, interval, count } = timings;
+    let word = [(idle, 22), (interval, 7), (count, 0)]
+        .into_iter()
+        .try_fold(cookie << TIMING_BITS, |word, (value, shift)| {
+            Some(word | u64::try_from(value).ok()? << shift)
+        });
+    if let Some((slot, word)) = namespace_slot(cookie).zip(word) {
+        slot.store(word, Relaxed);
+        CHANGED.fetch_or(timings != Timings::KERNEL, Relaxed);
     }
 }
 
@@ -150,20 +208,8 @@ impl LastSeen {
 fn is_in_use(socket: c_int) -> bool {
     /// `TCP_CLOSE` in the kernel's `include/net/tcp_states.h`.
     const CLOSE: u8 = 7;
-    let mut state: u8 = CLOSE;
-    let mut length: socklen_t = 1;
-    // SAFETY: the state is the first byte of struct tcp_info, and the kernel writes no more than the
-    // one byte of the local that `length` allows.
-    let status = unsafe {
-        libc::getsockopt(
-            socket,
-            libc::IPPROTO_TCP,
-            libc::TCP_INFO,
-            (&raw mut state).cast(),
-            &raw mut length,
-        )
-    };
-    status == 0 && state != CLOSE
+    // The state is the first byte of struct tcp_info.
+    matches!(get_option_bytes(socket, libc::IPPROTO_TCP, libc::TCP_INFO), Ok(state) if state != [CLOSE])
 }
 
 /// The timings that a new socket has in this thread's network namespace. /proc/sys/net would tell
@@ -184,72 +230,186 @@ fn of_new_socket() -> Option<Timings> {
     })
 }
 
-/// Tells what became of the socket: a refusal once per process, all else to those who ask for it.
-fn report(socket: c_int, outcome: Outcome, wanted: Timings) {
-    static REFUSAL_TOLD: AtomicBool = AtomicBool::new(false);
+// --- Enforced timings ----------------------------------------------------------------------------------
+
+/// The cookies of the sockets that connected last: what is set on them later is brought back.
+static OUTBOUND: [AtomicU64; 4096] = [const { AtomicU64::new(0) }; 4096];
+
+fn outbound_slot(cookie: u64) -> &'static AtomicU64 {
+    // The remainder is an index of the array.
+    static NONE: AtomicU64 = AtomicU64::new(0);
+    let index = usize::try_from(cookie % OUTBOUND.len() as u64);
+    index.ok().and_then(|index| OUTBOUND.get(index)).unwrap_or(&NONE)
+}
+
+fn remember_outbound(socket: c_int) {
+    if let Some(cookie) = get_cookie(socket, libc::SO_COOKIE) {
+        outbound_slot(cookie).store(cookie, Relaxed);
+    }
+}
+
+/// The type of setsockopt(2).
+pub type SetSockOpt = unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
+
+/// The policy of `setsockopt`: libc's own, after which enforced timings are brought back.
+///
+/// # Safety
+/// `real` is a setsockopt(2). The other arguments may be any.
+#[inline]
+pub unsafe fn setsockopt(
+    real: SetSockOpt,
+    socket: c_int,
+    level: c_int,
+    option: c_int,
+    value: *const c_void,
+    length: socklen_t,
+) -> c_int {
+    // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
+    let ask = move || unsafe { real(socket, level, option, value, length) };
+    let Some(keepalive) = state::settings().keepalive.filter(|keepalive| keepalive.enforce) else {
+        return ask();
+    };
+    process::in_own_frame(move || {
+        let status = ask();
+        if status == 0 {
+            bring_back(keepalive, socket, level, option);
+        }
+        status
+    })
+}
+
+/// Brings a longer idle or interval, a larger count and keepalive that is off back to the settings, on a
+/// socket that has connected. Before it has, `connect` sees to it.
+fn bring_back(Keepalive { timings, .. }: Keepalive, socket: c_int, level: c_int, option: c_int) {
+    let most = match (level, option) {
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => 1,
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => timings.idle,
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => timings.interval,
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => timings.count,
+        _ => return,
+    };
+    keeping_errno(|| {
+        let is_outbound = get_cookie(socket, libc::SO_COOKIE)
+            .is_some_and(|cookie| outbound_slot(cookie).load(Relaxed) == cookie);
+        let Ok(value) = get_option(socket, level, option) else { return };
+        let is_right = if level == libc::SOL_SOCKET { value != 0 } else { value <= most };
+        if is_outbound && !is_right && set_option(socket, level, option, most).is_ok() {
+            let name = match option {
+                libc::SO_KEEPALIVE if level == libc::SOL_SOCKET => "SO_KEEPALIVE",
+                libc::TCP_KEEPIDLE => "TCP_KEEPIDLE",
+                libc::TCP_KEEPINTVL => "TCP_KEEPINTVL",
+                _ => "TCP_KEEPCNT",
+            };
+            log::debug!("setsockopt: descriptor {socket}: {name} {value} brought back to {most}");
+        }
+    });
+}
+
+// --- The log -------------------------------------------------------------------------------------------
+
+/// Logs what became of the socket: a refusal once per process, all else for those who ask for it.
+#[inline(never)]
+fn report(socket: c_int, outcome: Outcome, peer: Peer) {
+    static REFUSAL_LOGGED: AtomicBool = AtomicBool::new(false);
     match outcome {
-        Outcome::NotTcp => log::trace!("connect: descriptor {socket} is not TCP: left alone"),
-        Outcome::InUse => log::trace!("connect: descriptor {socket} is in use: left alone"),
-        Outcome::Set => {
-            log::debug!("connect: descriptor {socket}: keepalive on ({wanted} where unset)");
+        Outcome::NotTcp => log::trace!("connect: descriptor {socket}{peer} is not TCP: left alone"),
+        Outcome::InUse => log::trace!("connect: descriptor {socket}{peer} is in use: left alone"),
+        Outcome::Set(effective) => {
+            log::debug!("connect: descriptor {socket}{peer}: keepalive on, {effective}");
         }
         Outcome::Refused(errno) => {
-            if !REFUSAL_TOLD.swap(true, Relaxed) {
+            if !REFUSAL_LOGGED.swap(true, Relaxed) {
                 log::warn!(
-                    "connect: descriptor {socket}: keepalive could not be set (errno {errno}); \
-                     long silent connections may be dropped by a NAT (told once per process)"
+                    "connect: descriptor {socket}: keepalive could not be set (errno {errno}: {}); a NAT \
+                     may drop its connection when it is silent for long (logged once per process)",
+                    process::Errno(errno)
                 );
             }
         }
     }
 }
 
-/// Reads a socket option of `IPPROTO_TCP` and of type int.
-///
-/// # Errors
-/// The errno of getsockopt(2).
-fn get_option(socket: c_int, option: c_int) -> Result<c_int, c_int> {
-    let mut value: c_int = 0;
-    let mut length = INT_LENGTH;
-    // SAFETY: the two pointers are to locals of the size that `length` says; getsockopt(2) bears
-    // any descriptor.
-    let status = unsafe {
-        libc::getsockopt(
-            socket,
-            libc::IPPROTO_TCP,
-            option,
-            (&raw mut value).cast(),
-            &raw mut length,
-        )
-    };
-    if status == 0 { Ok(value) } else { Err(logging::errno()) }
+/// The address that a socket is to connect to, for the log: ` to ADDRESS:PORT` if it can be read.
+#[derive(Clone, Copy)]
+struct Peer {
+    address: *const sockaddr,
+    length: socklen_t,
 }
 
-/// Sets a socket option of type int.
-///
-/// # Errors
-/// The errno of setsockopt(2).
-fn set_option(socket: c_int, level: c_int, option: c_int, value: c_int) -> Result<(), c_int> {
-    // SAFETY: the pointer is to a local int and the length is that of an int; setsockopt(2) bears
-    // any descriptor.
-    let status =
-        unsafe { libc::setsockopt(socket, level, option, (&raw const value).cast(), INT_LENGTH) };
-    if status == 0 { Ok(()) } else { Err(logging::errno()) }
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.read() {
+            Some(peer) => write!(f, " to {peer}"),
+            None => Ok(()),
+        }
+    }
 }
 
-#[allow(clippy::cast_possible_truncation, reason = "an int has four bytes")]
-const INT_LENGTH: socklen_t = size_of::<c_int>() as socklen_t;
+impl Peer {
+    /// Has the kernel copy the address from this very process (`process_vm_readv(2)`): the pointer may be any.
+    fn read(self) -> Option<SocketAddr> {
+        let mut copy = [0_u8; size_of::<libc::sockaddr_in6>()];
+        let length = copy.len().min(usize::try_from(self.length).ok()?);
+        let local = libc::iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: length };
+        let remote = libc::iovec { iov_base: self.address.cast_mut().cast(), iov_len: length };
+        // SAFETY: the kernel writes no more than `length` bytes of the local, and checks the other address.
+        let count = unsafe {
+            let (local, remote) = (&raw const local, &raw const remote);
+            // Words for the kernel: of an int that is passed on the stack half would be whatever was there.
+            let (one, no_flags) = (1_usize, 0_usize);
+            let process = process::id();
+            libc::syscall(libc::SYS_process_vm_readv, process, local, one, remote, one, no_flags)
+        };
+        // sa_family, port and address as in ip(7) and ipv6(7).
+        let [family @ .., _, _] = *copy.first_chunk::<4>()?;
+        let port = u16::from_be_bytes([*copy.get(2)?, *copy.get(3)?]);
+        match (c_int::from(u16::from_ne_bytes(family)), usize::try_from(count).ok()?) {
+            (libc::AF_INET, 8..) => {
+                let address: [u8; 4] = copy.get(4..8)?.try_into().ok()?;
+                Some(SocketAddr::from((address, port)))
+            }
+            (libc::AF_INET6, 24..) => {
+                let address: [u8; 16] = copy.get(8..24)?.try_into().ok()?;
+                Some(SocketAddrV6::new(Ipv6Addr::from(address), port, 0, 0).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The cookie of a socket or of its network namespace; none where the kernel has none (`SO_NETNS_COOKIE`
+/// came with Linux 5.14).
+fn get_cookie(socket: c_int, option: c_int) -> Option<u64> {
+    get_option_bytes(socket, libc::SOL_SOCKET, option).ok().map(u64::from_ne_bytes)
+}
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use std::io;
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+    use std::ptr::null;
     use std::sync::Mutex;
 
     /// What the tests ask for: no system has it by default, and the values set by "programs" below
     /// differ from it.
     const WANTED: Timings = Timings { idle: 61, interval: 62, count: 6 };
+
+    /// What becomes of a socket with these timings.
+    fn apply(socket: &OwnedFd, timings: Timings) -> Outcome {
+        super::apply(socket.as_raw_fd(), Keepalive { timings, ..Keepalive::DEFAULT })
+    }
+
+    /// Applies timings, which must work.
+    fn set_keepalive(socket: &OwnedFd, timings: Timings) {
+        let outcome = apply(socket, timings);
+        let (_, seen) = state(socket);
+        let said = match outcome {
+            Outcome::Set(effective) => effective.timings,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(said, seen, "what is said of the socket is what it has");
+    }
 
     fn socket(family: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
         // SAFETY: socket(2) takes three numbers; the descriptor it makes is owned at once.
@@ -266,15 +426,7 @@ mod tests {
     }
 
     fn keepalive(socket: &OwnedFd) -> c_int {
-        let (mut value, mut length) = (-1, INT_LENGTH);
-        let (level, option) = (libc::SOL_SOCKET, libc::SO_KEEPALIVE);
-        // SAFETY: the pointers are to locals of the size that `length` says.
-        let status = unsafe {
-            let value = (&raw mut value).cast();
-            libc::getsockopt(socket.as_raw_fd(), level, option, value, &raw mut length)
-        };
-        assert_eq!(status, 0, "{}", io::Error::last_os_error());
-        value
+        get_option(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE).expect("a socket")
     }
 
     /// A socket's keepalive switch and timings.
@@ -304,7 +456,7 @@ mod tests {
                 }
             };
             assert_eq!(keepalive(&socket), 0, "{name}: keepalive before");
-            assert_eq!(apply(socket.as_raw_fd(), WANTED), Outcome::Set, "{name}");
+            set_keepalive(&socket, WANTED);
             assert_eq!(state(&socket), (1, WANTED), "{name}: keepalive and timings");
         }
     }
@@ -319,14 +471,14 @@ mod tests {
         ];
         for (name, family, kind) in kinds {
             let socket = socket(family, kind, 0).unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert_eq!(apply(socket.as_raw_fd(), WANTED), Outcome::NotTcp, "{name}");
+            assert_eq!(apply(&socket, WANTED), Outcome::NotTcp, "{name}");
             assert_eq!(keepalive(&socket), 0, "{name}: keepalive");
         }
         let (reader, _writer) = io::pipe().expect("pipe(2)");
         for (name, descriptor) in
             [("a pipe", reader.as_raw_fd()), ("none", -1), ("one never open", c_int::MAX)]
         {
-            assert_eq!(apply(descriptor, WANTED), Outcome::NotTcp, "{name}");
+            assert_eq!(super::apply(descriptor, Keepalive::DEFAULT), Outcome::NotTcp, "{name}");
         }
     }
 
@@ -346,7 +498,7 @@ mod tests {
                     *timing = value;
                 }
             }
-            assert_eq!(apply(socket.as_raw_fd(), WANTED), Outcome::Set);
+            set_keepalive(&socket, WANTED);
             assert_eq!(state(&socket), (1, wanted), "the program had set choice {choice:03b}");
         }
     }
@@ -355,7 +507,7 @@ mod tests {
     fn keepalive_that_the_program_has_switched_on_gets_the_timings_that_it_has_not_set() {
         let socket = tcp();
         set(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
-        assert_eq!(apply(socket.as_raw_fd(), WANTED), Outcome::Set);
+        set_keepalive(&socket, WANTED);
         assert_eq!(state(&socket), (1, WANTED));
     }
 
@@ -366,16 +518,16 @@ mod tests {
         let socket: OwnedFd = std::net::TcpStream::connect(address).expect("it listens").into();
         set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, WANTED.idle);
         let before = state(&socket);
-        assert_eq!(apply(socket.as_raw_fd(), WANTED), Outcome::InUse);
+        assert_eq!(apply(&socket, WANTED), Outcome::InUse);
         assert_eq!(state(&socket), before);
     }
 
     #[test]
     fn a_socket_whose_connect_failed_may_connect_again() {
         let socket = tcp();
-        assert_eq!(apply(socket.as_raw_fd(), WANTED), Outcome::Set);
+        set_keepalive(&socket, WANTED);
         set(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 0);
-        assert_eq!(apply(socket.as_raw_fd(), WANTED), Outcome::Set);
+        set_keepalive(&socket, WANTED);
         assert_eq!(state(&socket), (1, WANTED));
     }
 
@@ -383,10 +535,10 @@ mod tests {
     fn timings_that_are_the_default_of_the_system_need_no_call_but_keepalive_does() {
         let _turn = NAMESPACES.lock();
         // The default last seen may be that of the namespace of another test.
-        assert_eq!(apply(tcp().as_raw_fd(), WANTED), Outcome::Set);
+        set_keepalive(&tcp(), WANTED);
         let socket = tcp();
         let (_, default) = state(&socket);
-        assert_eq!(apply(socket.as_raw_fd(), default), Outcome::Set);
+        set_keepalive(&socket, default);
         assert_eq!(state(&socket), (1, default));
     }
 
@@ -395,7 +547,7 @@ mod tests {
         let socket = tcp();
         let (_, default) = state(&socket);
         let wanted = Timings { interval: 32768, ..WANTED };
-        assert_eq!(apply(socket.as_raw_fd(), wanted), Outcome::Refused(libc::EINVAL));
+        assert_eq!(apply(&socket, wanted), Outcome::Refused(libc::EINVAL));
         assert_eq!(state(&socket), (1, Timings { interval: default.interval, ..WANTED }));
     }
 
@@ -426,18 +578,18 @@ mod tests {
     #[test]
     fn the_default_is_that_of_the_network_namespace_which_the_thread_has_entered() {
         let _turn = NAMESPACES.lock();
-        assert_eq!(apply(tcp().as_raw_fd(), WANTED), Outcome::Set);
+        set_keepalive(&tcp(), WANTED);
         let (_, before) = state(&tcp());
         let within = Timings { idle: 100, interval: 30, count: 3 };
         in_namespace(within, || {
             let socket = tcp();
             assert_eq!(state(&socket), (0, within), "the namespace's default");
-            assert_eq!(apply(socket.as_raw_fd(), WANTED), Outcome::Set);
+            set_keepalive(&socket, WANTED);
             assert_eq!(state(&socket), (1, WANTED));
             // The default outside is a choice of the program's in here.
             let socket = tcp();
             set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, before.idle);
-            assert_eq!(apply(socket.as_raw_fd(), WANTED), Outcome::Set);
+            set_keepalive(&socket, WANTED);
             assert_eq!(state(&socket), (1, Timings { idle: before.idle, ..WANTED }));
         });
     }
@@ -445,20 +597,104 @@ mod tests {
     #[test]
     fn keepalive_goes_on_in_a_namespace_whose_default_timings_are_the_wanted_ones() {
         let _turn = NAMESPACES.lock();
-        assert_eq!(apply(tcp().as_raw_fd(), WANTED), Outcome::Set);
+        set_keepalive(&tcp(), WANTED);
         in_namespace(WANTED, || {
             let socket = tcp();
-            assert_eq!(apply(socket.as_raw_fd(), WANTED), Outcome::Set);
+            set_keepalive(&socket, WANTED);
             assert_eq!(state(&socket), (1, WANTED));
         });
     }
 
     #[test]
+    fn settings_that_are_not_enforced_leave_setsockopt_to_libc() {
+        unsafe extern "C" fn real(
+            socket: c_int,
+            level: c_int,
+            option: c_int,
+            value: *const c_void,
+            length: socklen_t,
+        ) -> c_int {
+            assert_eq!((socket, level, option, value, length), (1, 2, 3, null(), 4));
+            0
+        }
+        // SAFETY: the function above reads nothing.
+        assert_eq!(unsafe { setsockopt(real, 1, 2, 3, null(), 4) }, 0);
+    }
+
+    #[test]
+    fn what_a_program_sets_after_connect_is_brought_back_where_it_is_more() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback is there");
+        let address = listener.local_addr().expect("it is bound");
+        let enforced = Keepalive { timings: WANTED, user_timeout: None, enforce: true };
+        for (outbound, seen) in [(true, (1, WANTED)), (false, (0, Timings { idle: 600, ..WANTED }))]
+        {
+            let socket: OwnedFd = std::net::TcpStream::connect(address).expect("it listens").into();
+            for (option, value) in [
+                (libc::TCP_KEEPIDLE, WANTED.idle),
+                (libc::TCP_KEEPINTVL, WANTED.interval),
+                (libc::TCP_KEEPCNT, WANTED.count),
+            ] {
+                set(&socket, libc::IPPROTO_TCP, option, value);
+            }
+            if outbound {
+                remember_outbound(socket.as_raw_fd());
+            }
+            let (level, option) = (libc::SOL_SOCKET, libc::SO_KEEPALIVE);
+            set(&socket, level, option, 0);
+            bring_back(enforced, socket.as_raw_fd(), level, option);
+            let (level, option) = (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE);
+            set(&socket, level, option, 600);
+            bring_back(enforced, socket.as_raw_fd(), level, option);
+            assert_eq!(state(&socket), seen, "a socket that has connected: {outbound}");
+        }
+    }
+
+    #[test]
+    fn enforced_settings_bring_down_what_is_more_and_keep_what_is_less() {
+        let socket = tcp();
+        set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 600);
+        set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 5);
+        let enforced = Keepalive { timings: WANTED, user_timeout: None, enforce: true };
+        let outcome = super::apply(socket.as_raw_fd(), enforced);
+        let timings = Timings { interval: 5, ..WANTED };
+        let of_program = [false, true, false];
+        assert_eq!(outcome, Outcome::Set(Effective { timings, of_program }));
+        assert_eq!(state(&socket), (1, timings));
+    }
+
+    #[test]
+    fn a_user_timeout_is_set_where_the_program_has_set_none() {
+        let (level, option) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+        let keepalive = Keepalive { user_timeout: Some(360), ..Keepalive::DEFAULT };
+        for (own, wanted) in [(0, 360_000), (5_000, 5_000)] {
+            let socket = tcp();
+            set(&socket, level, option, own);
+            assert!(matches!(super::apply(socket.as_raw_fd(), keepalive), Outcome::Set(_)));
+            assert_eq!(get_option(socket.as_raw_fd(), level, option), Ok(wanted));
+        }
+    }
+
+    #[test]
+    fn a_namespaces_timings_are_remembered_whole() {
+        for timings in [
+            Timings { idle: 1, interval: 1, count: 1 },
+            Timings { idle: 32767, interval: 32767, count: 127 },
+            Timings::KERNEL,
+        ] {
+            for cookie in [0x7ff_ff01, 0x7ff_fff0, 1 << 60 | 0x7ff_fff1] {
+                remember_namespace(cookie, timings);
+                assert_eq!(known_namespace(cookie), Some(timings), "{cookie:x}");
+                assert_eq!(known_namespace(cookie + 8), None, "another one with the same slot");
+            }
+        }
+    }
+
+    #[test]
     fn errno_is_kept_whatever_becomes_of_the_socket() {
         for descriptor in [-1, tcp().as_raw_fd()] {
-            logging::set_errno(77);
-            before_connect(descriptor);
-            assert_eq!(logging::errno(), 77, "after descriptor {descriptor}");
+            process::set_errno(77);
+            before_connect(descriptor, null(), 0);
+            assert_eq!(process::errno(), 77, "after descriptor {descriptor}");
         }
     }
 }

@@ -2,21 +2,30 @@
 //! IPv4-only NAT gateway.
 //!
 //! For hosts on an allowlist the interposed `getaddrinfo` gives the answer that libc would give if
-//! they had no IPv6 address. The interposed `connect` switches TCP keepalive on before libc's own
+//! they had no IPv6 address; so do `gethostbyname2` and, for programs with a resolver of their own, `recv` and
+//! its kin, by which these take a DNS reply. The interposed `connect` switches TCP keepalive on before libc's own
 //! `connect` runs. Everything else is libc's, untouched.
 //!
 //! The library is a guest in somebody else's process. It never ends that process (but for
-//! `EGRESS_SHIM_STRICT`), takes no lock and allocates nothing on the connect path, and keeps
-//! `errno`.
+//! `EGRESS_SHIM_STRICT`), takes no lock and allocates nothing on the connect path, brings its own memory,
+//! and keeps `errno`.
+//!
+//! Every arrow between the modules points down this table.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `hooks` | the interposed symbols: thin, each calls a policy and then libc |
-//! | [`resolver`] | what becomes of a lookup |
-//! | [`allowlist`] | the host patterns and their matching |
-//! | [`keepalive`] | what becomes of a socket |
-//! | [`config`] | the settings and their problems |
-//! | [`logging`] | one line, one write |
+//! | `check` | what `egress-shim --check` asks of a process at load |
+//! | `resolver` | what becomes of a lookup through libc |
+//! | `dns` | what becomes of a DNS reply |
+//! | `keepalive` | what becomes of a socket |
+//! | `state` | what is in force in this process: settings, allowlist, log; loaded once |
+//! | `settings` | the table of the settings, their parser, their problems |
+//! | `allowlist` | the host patterns and their matching |
+//! | `logging` | one line, one write |
+//! | `memory` | the library's own memory |
+//! | `next` | the next definition of an interposed symbol |
+//! | `process` | the process it is in: errno, environment, privilege, libc, cancellation, files |
 //! | `portable` | what the shipped file has because not every libc has it |
 
 #![warn(missing_docs)]
@@ -26,18 +35,30 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-pub mod allowlist;
-pub mod config;
-pub mod keepalive;
-pub mod logging;
-pub mod resolver;
+mod allowlist;
+mod dns;
+mod keepalive;
+mod logging;
+mod memory;
+mod process;
+mod resolver;
+mod settings;
+mod state;
 
 #[cfg(portable)]
 mod portable;
 
-// The unit tests try the policies in a process that nothing is interposed in.
+// The unit tests try the policies in a process that nothing is interposed in, with that one's memory.
+#[cfg(not(test))]
+mod check;
 #[cfg(not(test))]
 mod hooks;
+#[cfg(not(test))]
+mod next;
+
+#[cfg(not(test))]
+#[global_allocator]
+static MEMORY: memory::Memory = memory::Memory::new();
 
 /// The load-time constructor, run by the dynamic loader before `main` (`.init_array`, System V
 /// gABI chapter 5). Another library's constructor may have called a hook before: every step below
@@ -47,10 +68,10 @@ mod hooks;
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = {
     extern "C" fn load() {
-        let errno = logging::errno();
-        hooks::resolve();
-        config::load();
-        logging::set_errno(errno);
+        process::keeping_errno(|| {
+            state::load_settings();
+            check::answer_if_asked(hooks::next_getaddrinfo);
+        });
     }
     load
 };

@@ -1,41 +1,18 @@
 //! What the shipped file has of its own, because not every libc has it, or not in the library that is
-//! always loaded. It is there by `--cfg portable` alone, which `scripts/build-portable` gives.
+//! always loaded. It is there only by `--cfg portable`, which `scripts/build-portable` gives.
 //!
 //! The linker binds the calls of `NAME` to `__wrap_NAME` here (`--wrap=NAME`), and its version script
 //! exports nothing of this.
 
-use std::arch::global_asm;
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
-use libc::mode_t;
+use crate::process::weak;
 
 // --- dlsym -------------------------------------------------------------------------------------------
 
-// Weak references: the loader leaves null where it finds no such symbol. Rust has none that is stable.
-global_asm!(
-    ".weak __real_dlsym",
-    ".weak _dl_sym",
-    ".pushsection .data.rel.ro.egress_shim_found,\"aw\"",
-    ".globl egress_shim_found",
-    ".hidden egress_shim_found",
-    ".balign 8",
-    "egress_shim_found:",
-    ".quad __real_dlsym",
-    ".quad _dl_sym",
-    ".popsection",
-);
-
-#[repr(C)]
-struct Found {
-    dlsym: Option<unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void>,
-    dl_sym: Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const ()) -> *mut c_void>,
-}
-
-unsafe extern "C" {
-    #[link_name = "egress_shim_found"]
-    static FOUND: Found;
-}
+weak!(DLSYM: unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void = "__real_dlsym", "egress_shim_dlsym");
+weak!(DL_SYM: unsafe extern "C" fn(*mut c_void, *const c_char, *const ()) -> *mut c_void = "_dl_sym", "egress_shim_dl_sym");
 
 /// dlsym(3) without a need for libdl.so.2, which every start of a process would pay for. musl has it
 /// in libc, and so has glibc since 2.34. Before that it is in libdl.so.2, if the process has that; and
@@ -48,11 +25,17 @@ unsafe extern "C" fn __wrap_dlsym(handle: *mut c_void, symbol: *const c_char) ->
     // SAFETY: the loader has made each slot null or the address of the function of that name; the
     // arguments are the caller's own.
     unsafe {
-        match &FOUND {
-            // RTLD_NEXT is the next after the library that calls: this one, here as there.
-            Found { dlsym: Some(dlsym), .. } => dlsym(handle, symbol),
-            Found { dl_sym: Some(dl_sym), .. } => dl_sym(handle, symbol, __wrap_dlsym as *const ()),
-            _ => ptr::null_mut(),
+        match (DLSYM, DL_SYM) {
+            // RTLD_NEXT is the next after the library that calls: this one, here as there. Nothing comes next in
+            // musl where dlopen(3) has loaded it, for libc comes before it then.
+            (Some(dlsym), _) => match dlsym(handle, symbol) {
+                next if next.is_null() && handle == libc::RTLD_NEXT => {
+                    dlsym(libc::RTLD_DEFAULT, symbol)
+                }
+                next => next,
+            },
+            (None, Some(dl_sym)) => dl_sym(handle, symbol, __wrap_dlsym as *const ()),
+            (None, None) => ptr::null_mut(),
         }
     }
 }
@@ -93,32 +76,25 @@ extern "C" fn _Unwind_Resume(_exception: *mut c_void) -> ! {
     std::process::abort()
 }
 
-// --- Files -------------------------------------------------------------------------------------------
+// --- What a panic would ask ----------------------------------------------------------------------------
 //
-// The names that end in 64 have left musl with 1.2.4; off_t has 64 bits wherever this is built for.
-// fstat is in glibc's libc.so.6 since 2.33.
+// None is left to happen, but the code is there, and each symbol that the loader must look for costs every
+// start. Without these two a panic would print its message without a backtrace.
 
-/// # Safety
-/// As for open(2). Its callers pass a mode or, without `O_CREAT`, none, and then none is read.
 #[unsafe(no_mangle)]
-unsafe extern "C" fn __wrap_open64(path: *const c_char, flags: c_int, mode: mode_t) -> c_int {
-    // SAFETY: this function's own contract.
-    unsafe { libc::open(path, flags, mode) }
+extern "C" fn __wrap_getenv(_name: *const c_char) -> *mut c_char {
+    ptr::null_mut()
 }
 
-/// # Safety
-/// As for fstat(2).
 #[unsafe(no_mangle)]
-unsafe extern "C" fn __wrap_fstat64(descriptor: c_int, status: *mut libc::stat) -> c_int {
-    // SAFETY: this function's own contract; the kernel's struct is libc's.
-    let result = unsafe { libc::syscall(libc::SYS_fstat, descriptor, status) };
-    if result == 0 { 0 } else { -1 }
+extern "C" fn __wrap_getcwd(_buffer: *mut c_char, _size: usize) -> *mut c_char {
+    ptr::null_mut()
 }
 
-/// # Safety
-/// As for fstat(2).
+// --- Atomics -----------------------------------------------------------------------------------------
+
+/// Which of its two ways a compiler's out-of-line atomics take: with the instructions of ARMv8.1, or, as
+/// here, with those that every aarch64 has. To find out, compiler-rt would run a constructor of its own.
+#[cfg(target_arch = "aarch64")]
 #[unsafe(no_mangle)]
-unsafe extern "C" fn __wrap_fstat(descriptor: c_int, status: *mut libc::stat) -> c_int {
-    // SAFETY: this function's own contract.
-    unsafe { __wrap_fstat64(descriptor, status) }
-}
+static __aarch64_have_lse_atomics: u8 = 0;

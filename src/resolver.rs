@@ -8,12 +8,10 @@ use std::ffi::CStr;
 use std::ptr::{null, null_mut};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use libc::{addrinfo, c_char, c_int};
-use once_cell::race::OnceBox;
+use libc::{addrinfo, c_char, c_int, hostent, size_t};
 
-use crate::allowlist::Allowlist;
-use crate::config::{self, Patterns, Problem};
-use crate::logging;
+use crate::process::{self, keeping_errno};
+use crate::state;
 
 /// The type of getaddrinfo(3).
 pub type GetAddrInfo = unsafe extern "C" fn(
@@ -23,99 +21,267 @@ pub type GetAddrInfo = unsafe extern "C" fn(
     *mut *mut addrinfo,
 ) -> c_int;
 
-/// Whether a node is on the allowlist of this process, which the first call loads.
-///
-/// # Safety
-/// The node is null or a C string, as getaddrinfo(3) asks.
-#[inline(never)]
-#[must_use]
-pub unsafe fn is_listed(node: *const c_char) -> bool {
-    let errno = logging::errno();
-    let listed = match allowlist() {
-        Some(allowlist) if !node.is_null() => {
-            // SAFETY: not null, so a C string by this function's own contract.
-            let name = unsafe { CStr::from_ptr(node) }.to_bytes();
-            let listed = allowlist.contains(name);
-            let verdict = if listed { "listed, IPv4 only" } else { "not listed, left alone" };
-            log::log!(
-                if listed { log::Level::Debug } else { log::Level::Trace },
-                "getaddrinfo: {}: {verdict}",
-                name.escape_ascii()
-            );
-            listed
-        }
-        _ => false,
-    };
-    logging::set_errno(errno);
-    listed
-}
-
-/// The allowlist of this process; none where no pattern is set.
-fn allowlist() -> Option<&'static Allowlist> {
-    let patterns = config::settings().ipv4_only.as_ref()?;
-    let allowlist = ALLOWLIST.get().unwrap_or_else(|| {
-        config::report(&load_allowlist(patterns));
-        ALLOWLIST.get_or_init(Box::default)
-    });
-    (!allowlist.is_empty()).then_some(allowlist)
-}
-
-/// The list once loaded. Not a lock but a race that the first to finish wins: a child forked while
-/// another thread loads the list must not wait for a thread that it does not have.
-static ALLOWLIST: OnceBox<Allowlist> = OnceBox::new();
-
-/// Loads the allowlist and gives what is wrong with its file, to be told by whoever loaded it first.
-/// A strict process does so at its start and never again: a file that is gone later, or out of reach
-/// after chroot(2) or setuid(2), must not end a program that is running.
-pub fn load_allowlist(patterns: &Patterns) -> Vec<Problem> {
-    let (allowlist, problems) = patterns.load();
-    if ALLOWLIST.set(Box::new(allowlist)).is_ok() { problems } else { Vec::new() }
-}
-
-/// The lookup of a listed host: `real`'s answer for the same host without any IPv6 address.
-///
-/// # Safety
-/// `real` is a getaddrinfo(3), and the other arguments are as it asks.
-pub unsafe fn lookup_without_ipv6(
+/// A call of getaddrinfo(3): the function, and arguments that are as it asks.
+#[derive(Clone, Copy)]
+pub struct Lookup {
     real: GetAddrInfo,
     node: *const c_char,
     service: *const c_char,
     hints: *const addrinfo,
     result: *mut *mut addrinfo,
-) -> c_int {
-    // SAFETY: null or valid, by this function's own contract.
-    let hints = unsafe { hints.as_ref() }.copied().unwrap_or_else(default_hints);
-    // SAFETY: this function's own contract.
-    unsafe {
+}
+
+impl Lookup {
+    /// # Safety
+    /// `real` is a getaddrinfo(3), and the other arguments are as it asks for as long as this is used.
+    pub unsafe fn new(
+        real: GetAddrInfo,
+        node: *const c_char,
+        service: *const c_char,
+        hints: *const addrinfo,
+        result: *mut *mut addrinfo,
+    ) -> Self {
+        Self { real, node, service, hints, result }
+    }
+
+    /// The policy of `getaddrinfo`: libc's answer, for a listed node without any IPv6 address.
+    pub fn answer(self) -> c_int {
+        if self.is_listed() { self.without_ipv6(self.hints()) } else { self.ask() }
+    }
+
+    /// What libc says.
+    fn ask(self) -> c_int {
+        // SAFETY: a getaddrinfo(3) and arguments as it asks, by the promise of `new`. What is put in their
+        // place below are C strings, hints and places for a list as well.
+        unsafe { (self.real)(self.node, self.service, self.hints, self.result) }
+    }
+
+    /// What libc says to other hints.
+    fn ask_with(self, hints: &addrinfo) -> c_int {
+        Self { hints, ..self }.ask()
+    }
+
+    /// What libc says to other hints, where nobody wants the list.
+    fn status_with(self, hints: &addrinfo) -> c_int {
+        let mut list = null_mut();
+        let status = Self { result: &raw mut list, ..self }.ask_with(hints);
+        if status == 0 {
+            free(list);
+        }
+        status
+    }
+
+    /// The node as the program passed it; none is empty.
+    fn name(&self) -> &[u8] {
+        // SAFETY: null or a C string, by the promise of `new`.
+        unsafe { bytes(self.node) }
+    }
+
+    /// Whether the node is on the allowlist of this process.
+    fn is_listed(self) -> bool {
+        // SAFETY: null or a C string, by the promise of `new`.
+        unsafe { is_listed("getaddrinfo", self.node) }
+    }
+
+    /// The caller's hints, or what none mean: glibc's getaddrinfo takes `AI_DEFAULT` then
+    /// (sysdeps/posix/getaddrinfo.c, `default_hints`), POSIX and musl take no flag.
+    fn hints(&self) -> addrinfo {
+        // SAFETY: null or valid, by the promise of `new`.
+        if let Some(hints) = unsafe { self.hints.as_ref() } {
+            return *hints;
+        }
+        let default = libc::AI_V4MAPPED | libc::AI_ADDRCONFIG;
+        hints_of(libc::AF_UNSPEC, if process::is_glibc() { default } else { 0 })
+    }
+
+    /// The lookup of a listed host: libc's answer for the same host without any IPv6 address.
+    fn without_ipv6(self, hints: addrinfo) -> c_int {
         match hints.ai_family {
             libc::AF_UNSPEC => {
                 let ipv4 = addrinfo { ai_family: libc::AF_INET, ..hints };
-                let status = real(node, service, &raw const ipv4, result);
+                let status = self.ask_with(&ipv4);
                 if matches!(status, libc::EAI_NONAME | libc::EAI_NODATA | EAI_ADDRFAMILY)
                     && ipv4.ai_flags & libc::AI_ADDRCONFIG != 0
-                    && !has_family(real, c"127.0.0.1", libc::AF_INET)
+                    && !self.machine_has(libc::AF_INET)
                 {
-                    return on_a_machine_without_ipv4(real, node, service, &hints, result);
+                    return self.on_a_machine_without_ipv4(hints);
                 }
-                explained(status, node, service, &ipv4)
+                self.warn_if_no_ipv4(status, &ipv4)
             }
             libc::AF_INET6 if hints.ai_flags & libc::AI_V4MAPPED != 0 => {
-                mapped_addresses(real, node, service, &hints, result)
+                self.mapped_addresses(&hints)
             }
-            libc::AF_INET6 => no_addresses(real, node, service, &hints),
-            _ => real(node, service, &raw const hints, result),
+            libc::AF_INET6 => self.no_addresses(&hints),
+            _ => self.ask_with(&hints),
         }
+    }
+
+    /// `AF_INET6` with `AI_V4MAPPED`: all addresses as IPv6, of which the mapped ones stay. They are
+    /// IPv4 on the wire.
+    ///
+    /// The IPv6 question is asked here, as no call makes libc map addresses of its choice. POSIX lets
+    /// any part of the list be freed by itself, and both libcs' freeaddrinfo(3) do.
+    fn mapped_addresses(self, hints: &addrinfo) -> c_int {
+        let all = addrinfo { ai_flags: hints.ai_flags | libc::AI_ALL, ..*hints };
+        let mut list = null_mut();
+        let status = Self { result: &raw mut list, ..self }.ask_with(&all);
+        if status == 0 {
+            // SAFETY: the list is libc's and nobody else has seen it.
+            let (mapped, others) = unsafe { split(list, hints.ai_flags) };
+            free(others);
+            if !mapped.is_null() {
+                // SAFETY: the caller's place for a list, by the promise of `new`.
+                unsafe { *self.result = mapped };
+                return 0;
+            }
+        }
+        // With AI_ALL the error may be that of the IPv6 question.
+        self.no_addresses(hints)
+    }
+
+    /// `AF_INET6` only: the error that a host has whose addresses are all IPv4, or its own error if it has
+    /// none of them.
+    fn no_addresses(self, hints: &addrinfo) -> c_int {
+        // What is wrong with the hints, or with this machine (AI_ADDRCONFIG), is wrong for any node.
+        let status = self.status_of_literal(c"::1", hints);
+        if status != 0 {
+            return status;
+        }
+        // AI_ADDRCONFIG would now ask whether this machine has IPv4, but the caller asked for IPv6.
+        let ai_flags = hints.ai_flags & !libc::AI_ADDRCONFIG;
+        let ipv4 = addrinfo { ai_flags, ai_family: libc::AF_INET, ..*hints };
+        let status = self.status_with(&ipv4);
+        if status != 0 {
+            return self.warn_if_no_ipv4(status, hints);
+        }
+        if process::is_glibc() {
+            return libc::EAI_NODATA;
+        }
+        // musl says EAI_NONAME up to 1.2.3 and EAI_NODATA since, of a name without an address of
+        // the family as of an address of the other one.
+        match self.status_of_literal(c"127.0.0.1", hints) {
+            0 => libc::EAI_NONAME,
+            status => status,
+        }
+    }
+
+    /// The status of a lookup of an address in text form, with the caller's service and these hints.
+    fn status_of_literal(self, address: &CStr, hints: &addrinfo) -> c_int {
+        let ai_flags = (hints.ai_flags | libc::AI_NUMERICHOST) & !libc::AI_V4MAPPED;
+        Self { node: address.as_ptr(), ..self }.status_with(&addrinfo { ai_flags, ..*hints })
+    }
+
+    /// Any family with `AI_ADDRCONFIG` on a machine without IPv4: libc asks for IPv6 only. If there is none
+    /// either, glibc asks for both, and musl for nothing.
+    fn on_a_machine_without_ipv4(self, hints: addrinfo) -> c_int {
+        let ipv6 = addrinfo { ai_family: libc::AF_INET6, ..hints };
+        if !process::is_glibc() || self.machine_has(libc::AF_INET6) {
+            return self.without_ipv6(ipv6);
+        }
+        let ai_flags = hints.ai_flags & !libc::AI_ADDRCONFIG;
+        let status = self.without_ipv6(addrinfo { ai_flags, ..hints });
+        // SAFETY: after success the result is a list of libc's.
+        unsafe {
+            let mut next = if status == 0 { *self.result } else { null_mut() };
+            while let Some(node) = next.as_mut() {
+                // Each node has the flags of the call; they are to be the caller's.
+                node.ai_flags = hints.ai_flags;
+                next = node.ai_next;
+            }
+        }
+        status
+    }
+
+    /// Whether this machine has a family in the sense of `AI_ADDRCONFIG`, asked with an address of it.
+    fn machine_has(self, family: c_int) -> bool {
+        let address = if family == libc::AF_INET { c"127.0.0.1" } else { c"::1" };
+        let hints = hints_of(family, libc::AI_ADDRCONFIG);
+        Self { service: null(), ..self }.status_of_literal(address, &hints) == 0
+    }
+
+    /// Passes on the status of a listed host's lookup. Where it says that the host has no IPv4 address, one
+    /// line per process says why: the program may have had IPv6 addresses of it before. They are not asked
+    /// for here: a resolver that drops the question would hold up the program.
+    fn warn_if_no_ipv4(self, status: c_int, hints: &addrinfo) -> c_int {
+        static LOGGED: AtomicBool = AtomicBool::new(false);
+        match status {
+            // Also said of a name where a number must be, and of a service that is not one.
+            libc::EAI_NONAME if !self.is_sane(hints) => return status,
+            // musl up to 1.2.3 says it of a name without an address of the family, too.
+            libc::EAI_NONAME if !self.is_ambiguous(status) => {
+                keeping_errno(|| {
+                    log::debug!("getaddrinfo: {}: no such name", self.name().escape_ascii());
+                });
+                return status;
+            }
+            libc::EAI_NODATA | EAI_ADDRFAMILY | libc::EAI_NONAME => {}
+            _ => return status,
+        }
+        if !LOGGED.swap(true, Relaxed) {
+            let what = if status == libc::EAI_NONAME { "no such name, or " } else { "" };
+            keeping_errno(|| {
+                log::warn!(
+                    "getaddrinfo: {}: {what}no IPv4 address; the host is on the allowlist, so its IPv6 \
+                     addresses, if any, are left out (logged once per process)",
+                    self.name().escape_ascii()
+                );
+            });
+        }
+        status
+    }
+
+    /// Whether libc says of a name without an address of the family what it says of no name at all.
+    fn is_ambiguous(self, no_name: c_int) -> bool {
+        let hints = hints_of(libc::AF_INET6, 0);
+        !process::is_glibc()
+            && Self { service: null(), ..self }.status_of_literal(c"127.0.0.1", &hints) == no_name
+    }
+
+    /// Whether a lookup can fail only for its name.
+    fn is_sane(&self, hints: &addrinfo) -> bool {
+        hints.ai_flags & libc::AI_NUMERICHOST == 0
+            && (hints.ai_flags & libc::AI_NUMERICSERV == 0 || self.has_numeric_service())
+    }
+
+    fn has_numeric_service(&self) -> bool {
+        // SAFETY: null or a C string, by the promise of `new`.
+        self.service.is_null()
+            || unsafe { CStr::from_ptr(self.service) }.to_bytes().iter().all(u8::is_ascii_digit)
     }
 }
 
-/// What `hints == NULL` means: glibc's getaddrinfo takes `AI_DEFAULT` then
-/// (sysdeps/posix/getaddrinfo.c, `default_hints`), POSIX and musl take no flag.
-fn default_hints() -> addrinfo {
-    let ai_flags =
-        if config::settings().glibc { libc::AI_V4MAPPED | libc::AI_ADDRCONFIG } else { 0 };
+/// Whether a call is about a name that is on the allowlist of this process.
+///
+/// # Safety
+/// The name is null or a C string.
+#[inline(never)]
+unsafe fn is_listed(call: &str, name: *const c_char) -> bool {
+    keeping_errno(|| {
+        // SAFETY: this function's own contract.
+        let text = unsafe { bytes(name) };
+        let listed = state::is_listed(text);
+        if !name.is_null() {
+            let verdict = if listed { "listed, IPv4 only" } else { "not listed, left alone" };
+            log::debug!("{call}: {}: {verdict}", text.escape_ascii());
+        }
+        listed
+    })
+}
+
+/// A name; null is empty.
+///
+/// # Safety
+/// The name is null or a C string, for as long as the bytes are used.
+unsafe fn bytes<'a>(name: *const c_char) -> &'a [u8] {
+    // SAFETY: this function's own contract.
+    if name.is_null() { &[] } else { unsafe { CStr::from_ptr(name) }.to_bytes() }
+}
+
+/// Hints with a family and flags.
+fn hints_of(ai_family: c_int, ai_flags: c_int) -> addrinfo {
     addrinfo {
         ai_flags,
-        ai_family: libc::AF_UNSPEC,
+        ai_family,
         ai_socktype: 0,
         ai_protocol: 0,
         ai_addrlen: 0,
@@ -125,150 +291,12 @@ fn default_hints() -> addrinfo {
     }
 }
 
-/// `AF_INET6` with `AI_V4MAPPED`: all addresses as IPv6, of which the mapped ones stay. They are
-/// IPv4 on the wire.
-///
-/// The IPv6 question is asked here, as no call makes libc map addresses of its choice. POSIX lets
-/// any part of the list be freed by itself, and both libcs' freeaddrinfo(3) do.
-///
-/// # Safety
-/// As for [`lookup_without_ipv6`].
-unsafe fn mapped_addresses(
-    real: GetAddrInfo,
-    node: *const c_char,
-    service: *const c_char,
-    hints: &addrinfo,
-    result: *mut *mut addrinfo,
-) -> c_int {
-    let all = addrinfo { ai_flags: hints.ai_flags | libc::AI_ALL, ..*hints };
-    let mut list = null_mut();
-    // SAFETY: the caller's arguments, and a local for the list.
-    let status = unsafe { real(node, service, &raw const all, &raw mut list) };
-    // SAFETY: the list is libc's and nobody else has seen it; the node is the caller's, as above.
-    unsafe {
-        if status == 0 {
-            let (mapped, others) = split(list, hints.ai_flags);
-            free(others);
-            if !mapped.is_null() {
-                *result = mapped;
-                return 0;
-            }
-        }
-        // With AI_ALL the error may be that of the IPv6 question.
-        no_addresses(real, node, service, hints)
-    }
-}
-
-/// `AF_INET6` alone: the error that a host with IPv4 addresses alone has, or its own error if it
-/// has none of them.
-///
-/// # Safety
-/// As for [`lookup_without_ipv6`].
-unsafe fn no_addresses(
-    real: GetAddrInfo,
-    node: *const c_char,
-    service: *const c_char,
-    hints: &addrinfo,
-) -> c_int {
-    // What is wrong with the hints, or with this machine (AI_ADDRCONFIG), is wrong for any node.
-    // SAFETY: `real` is a getaddrinfo(3).
-    let status = unsafe { of_literal(real, c"::1", service, hints) };
-    if status != 0 {
-        return status;
-    }
-    // AI_ADDRCONFIG would now ask whether this machine has IPv4, but the caller asked for IPv6.
-    let ai_flags = hints.ai_flags & !libc::AI_ADDRCONFIG;
-    let ipv4 = addrinfo { ai_flags, ai_family: libc::AF_INET, ..*hints };
-    let mut list = null_mut();
-    // SAFETY: the caller's arguments, and a local for the list.
-    let status = unsafe { real(node, service, &raw const ipv4, &raw mut list) };
-    // SAFETY: the caller's arguments; the list is libc's and nobody else has seen it.
-    unsafe {
-        if status != 0 {
-            return explained(status, node, service, hints);
-        }
-        free(list);
-        if config::settings().glibc {
-            return libc::EAI_NODATA;
-        }
-        // musl says EAI_NONAME up to 1.2.3 and EAI_NODATA since, of a name without an address of
-        // the family as of an address of the other one.
-        match of_literal(real, c"127.0.0.1", service, hints) {
-            0 => libc::EAI_NONAME,
-            status => status,
-        }
-    }
-}
-
-/// The status of a lookup of an address in text form, with the caller's service and hints.
-///
-/// # Safety
-/// `real` is a getaddrinfo(3).
-unsafe fn of_literal(
-    real: GetAddrInfo,
-    address: &CStr,
-    service: *const c_char,
-    hints: &addrinfo,
-) -> c_int {
-    let ai_flags = (hints.ai_flags | libc::AI_NUMERICHOST) & !libc::AI_V4MAPPED;
-    let hints = addrinfo { ai_flags, ..*hints };
-    let mut list = null_mut();
-    // SAFETY: a C string, the caller's service, valid hints and a local for the list.
-    unsafe {
-        let status = real(address.as_ptr(), service, &raw const hints, &raw mut list);
-        if status == 0 {
-            free(list);
-        }
-        status
-    }
-}
-
-/// Any family with `AI_ADDRCONFIG` on a machine without IPv4: libc asks for IPv6 alone. If there is none
-/// either, glibc asks for both, and musl for nothing.
-///
-/// # Safety
-/// As for [`lookup_without_ipv6`].
-unsafe fn on_a_machine_without_ipv4(
-    real: GetAddrInfo,
-    node: *const c_char,
-    service: *const c_char,
-    hints: &addrinfo,
-    result: *mut *mut addrinfo,
-) -> c_int {
-    let ipv6 = addrinfo { ai_family: libc::AF_INET6, ..*hints };
-    let both = addrinfo { ai_flags: hints.ai_flags & !libc::AI_ADDRCONFIG, ..*hints };
-    // SAFETY: the caller's arguments; after success the result is a list of libc's.
-    unsafe {
-        if !config::settings().glibc || has_family(real, c"::1", libc::AF_INET6) {
-            return lookup_without_ipv6(real, node, service, &raw const ipv6, result);
-        }
-        let status = lookup_without_ipv6(real, node, service, &raw const both, result);
-        let mut next = if status == 0 { *result } else { null_mut() };
-        while let Some(node) = next.as_mut() {
-            // Each node has the flags of the call; they are to be the caller's.
-            node.ai_flags = hints.ai_flags;
-            next = node.ai_next;
-        }
-        status
-    }
-}
-
-/// Whether this machine has a family in the sense of `AI_ADDRCONFIG`, asked with an address of it.
-///
-/// # Safety
-/// `real` is a getaddrinfo(3).
-unsafe fn has_family(real: GetAddrInfo, address: &CStr, ai_family: c_int) -> bool {
-    let hints = addrinfo { ai_flags: libc::AI_ADDRCONFIG, ai_family, ..default_hints() };
-    // SAFETY: `real` is a getaddrinfo(3).
-    unsafe { of_literal(real, address, null(), &hints) == 0 }
-}
-
 /// Splits a list into the nodes with IPv4-mapped addresses and the others, each in the order that
 /// it had. glibc gives the canonical name to the first node alone; it stays with the first mapped
 /// one. glibc also gives each node the flags of the call, which are to be the caller's.
 ///
 /// # Safety
-/// The list is one that getaddrinfo(3) gave, unchanged, with IPv6 addresses alone.
+/// The list is one that getaddrinfo(3) gave, unchanged, with IPv6 addresses only.
 unsafe fn split(list: *mut addrinfo, flags: c_int) -> (*mut addrinfo, *mut addrinfo) {
     let (mut mapped, mut others) = (null_mut(), null_mut());
     let (mut mapped_end, mut others_end) = (&raw mut mapped, &raw mut others);
@@ -307,59 +335,129 @@ unsafe fn is_mapped(node: &addrinfo) -> bool {
 }
 
 /// Frees a list; musl's freeaddrinfo crashes on the empty one.
-///
-/// # Safety
-/// The list is empty or a list, or part of one, of libc's that nobody uses any more.
-unsafe fn free(list: *mut addrinfo) {
+fn free(list: *mut addrinfo) {
     if !list.is_null() {
-        // SAFETY: this function's own contract.
+        // SAFETY: a list, or part of one, that libc has just given to this module and to nobody else.
         unsafe { libc::freeaddrinfo(list) };
     }
 }
 
-/// Passes on the status of a listed host's lookup. Where it says that there is no address, one line
-/// per process says why: the program may have had IPv6 addresses of this host before.
-///
-/// # Safety
-/// The node is a C string, and the service null or one.
-unsafe fn explained(
-    status: c_int,
-    node: *const c_char,
-    service: *const c_char,
-    hints: &addrinfo,
-) -> c_int {
-    static TOLD: AtomicBool = AtomicBool::new(false);
-    let no_address = match status {
-        libc::EAI_NODATA | EAI_ADDRFAMILY => true,
-        // So are called a name where a number must be, and a service that is not one.
-        libc::EAI_NONAME => {
-            hints.ai_flags & libc::AI_NUMERICHOST == 0
-                && (hints.ai_flags & libc::AI_NUMERICSERV == 0
-                    || service.is_null()
-                    // SAFETY: not null, so a C string by this function's own contract.
-                    || unsafe { CStr::from_ptr(service) }.to_bytes().iter().all(u8::is_ascii_digit))
-        }
-        _ => false,
-    };
-    if no_address && !TOLD.swap(true, Relaxed) {
-        let errno = logging::errno();
-        // SAFETY: listed nodes are C strings, and gai_strerror(3) gives one that lasts.
-        let (name, error) =
-            unsafe { (CStr::from_ptr(node), CStr::from_ptr(libc::gai_strerror(status))) };
-        let what = if status == libc::EAI_NONAME { "no such name, or " } else { "" };
-        log::warn!(
-            "getaddrinfo: {}: {what}no IPv4 address ({}); the host is on the allowlist, so its IPv6 \
-             addresses, if any, are left out (told once per process)",
-            name.to_bytes().escape_ascii(),
-            error.to_bytes().escape_ascii()
-        );
-        logging::set_errno(errno);
-    }
-    status
-}
-
 /// glibc's error for a host whose addresses are all of another family (netdb.h).
 const EAI_ADDRFAMILY: c_int = -9;
+
+// --- gethostbyname2 ------------------------------------------------------------------------------------
+
+/// The type of gethostbyname2(3).
+pub type GetHostByName2 = unsafe extern "C" fn(*const c_char, c_int) -> *mut hostent;
+
+/// The type of `gethostbyname2_r`.
+pub type GetHostByName2R = unsafe extern "C" fn(
+    *const c_char,
+    c_int,
+    *mut hostent,
+    *mut c_char,
+    size_t,
+    *mut *mut hostent,
+    *mut c_int,
+) -> c_int;
+
+/// `NO_DATA` of <netdb.h>: the host exists, but has no address of that family.
+const NO_DATA: c_int = 4;
+
+unsafe extern "C" {
+    safe fn __h_errno_location() -> *mut c_int;
+}
+
+/// The policy of `gethostbyname2`: libc's answer, but for a listed name with `AF_INET6` the one for a host
+/// without IPv6 addresses.
+///
+/// # Safety
+/// `real` is a gethostbyname2(3), and the other arguments are as it asks.
+pub unsafe fn host(real: GetHostByName2, name: *const c_char, family: c_int) -> *mut hostent {
+    // SAFETY: this function's own contract.
+    unsafe {
+        if family == libc::AF_INET6 && is_listed("gethostbyname2", name) {
+            host_without_ipv6(real, name)
+        } else {
+            real(name, family)
+        }
+    }
+}
+
+/// What libc says of a host whose addresses are all IPv4, or what it says of this one if it has none of
+/// them.
+///
+/// # Safety
+/// As for [`host`].
+unsafe fn host_without_ipv6(real: GetHostByName2, name: *const c_char) -> *mut hostent {
+    // SAFETY: this function's own contract; h_errno's address is valid as long as its thread lives.
+    unsafe {
+        if real(name, libc::AF_INET).is_null() {
+            return null_mut();
+        }
+        if !process::is_glibc() {
+            // As in `no_addresses`: musl up to 1.2.3 says HOST_NOT_FOUND.
+            return real(c"127.0.0.1".as_ptr(), libc::AF_INET6);
+        }
+        *__h_errno_location() = NO_DATA;
+        null_mut()
+    }
+}
+
+/// The policy of `gethostbyname2_r`, as [`host`] is that of `gethostbyname2`.
+///
+/// # Safety
+/// `real` is a `gethostbyname2_r`, and the other arguments are as it asks.
+#[allow(clippy::too_many_arguments, reason = "they are those of gethostbyname2_r")]
+pub unsafe fn host_r(
+    real: GetHostByName2R,
+    name: *const c_char,
+    family: c_int,
+    host: *mut hostent,
+    buffer: *mut c_char,
+    length: size_t,
+    result: *mut *mut hostent,
+    error: *mut c_int,
+) -> c_int {
+    // SAFETY: this function's own contract.
+    unsafe {
+        if family == libc::AF_INET6 && is_listed("gethostbyname2_r", name) {
+            host_without_ipv6_r(real, name, host, buffer, length, result, error)
+        } else {
+            real(name, family, host, buffer, length, result, error)
+        }
+    }
+}
+
+/// As [`host_without_ipv6`].
+///
+/// # Safety
+/// As for [`host_r`].
+unsafe fn host_without_ipv6_r(
+    real: GetHostByName2R,
+    name: *const c_char,
+    host: *mut hostent,
+    buffer: *mut c_char,
+    length: size_t,
+    result: *mut *mut hostent,
+    error: *mut c_int,
+) -> c_int {
+    // SAFETY: this function's own contract; libc has written to `result`.
+    unsafe {
+        let status = real(name, libc::AF_INET, host, buffer, length, result, error);
+        let found = status == 0 && !(*result).is_null();
+        if !process::is_glibc() && (found || status == libc::ERANGE) {
+            // musl needs no room to say that there is nothing.
+            let address = c"127.0.0.1".as_ptr();
+            return real(address, libc::AF_INET6, host, buffer, length, result, error);
+        }
+        if found {
+            *result = null_mut();
+            *error = NO_DATA;
+        }
+        status
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -367,7 +465,6 @@ mod tests {
     use std::cell::RefCell;
     use std::ffi::CString;
     use std::net::Ipv6Addr;
-    use std::ptr::null;
 
     /// A libc whose only host has `addresses`, and what it was asked for.
     #[derive(Default)]
@@ -448,8 +545,23 @@ mod tests {
         0
     }
 
+    /// The answer for a listed host.
+    ///
+    /// # Safety
+    /// As for [`Lookup::new`].
+    unsafe fn without_ipv6(
+        real: GetAddrInfo,
+        node: *const c_char,
+        hints: *const addrinfo,
+        result: *mut *mut addrinfo,
+    ) -> c_int {
+        // SAFETY: this function's own contract.
+        let lookup = unsafe { Lookup::new(real, node, null(), hints, result) };
+        lookup.without_ipv6(lookup.hints())
+    }
+
     fn hints(ai_family: c_int, ai_flags: c_int) -> addrinfo {
-        addrinfo { ai_family, ai_flags, ai_socktype: libc::SOCK_STREAM, ..default_hints() }
+        addrinfo { ai_family, ai_flags, ai_socktype: libc::SOCK_STREAM, ..hints_of(0, 0) }
     }
 
     fn address(node: &addrinfo) -> String {
@@ -487,7 +599,7 @@ mod tests {
         let mut list = UNTOUCHED;
         let node = c"host.example".as_ptr();
         // SAFETY: a getaddrinfo, a C string, the test's hints and a local for the list.
-        let status = unsafe { lookup_without_ipv6(fake, node, null(), hints, &raw mut list) };
+        let status = unsafe { without_ipv6(fake, node, hints, &raw mut list) };
         let answer = if status == 0 {
             let addresses = nodes(list).into_iter().map(address).collect();
             // SAFETY: the list is glibc's, and the addresses above are copies.
@@ -535,6 +647,21 @@ mod tests {
             let wanted = wanted.map(|list| list.iter().map(ToString::to_string).collect());
             assert_eq!(seen, wanted, "family {family}, flags {flags:#x}, {addresses:?}");
         }
+    }
+
+    #[test]
+    fn a_host_that_is_not_listed_is_asked_about_as_the_program_asked() {
+        LIBC.set(Libc { addresses: BOTH.to_vec(), calls: Vec::new() });
+        let (mut list, hints) = (null_mut(), hints(libc::AF_INET6, libc::AI_CANONNAME));
+        let node = c"host.example".as_ptr();
+        // SAFETY: a getaddrinfo, a C string, hints and a local for the list, which is freed once.
+        let status = unsafe {
+            let status = Lookup::new(fake, node, null(), &raw const hints, &raw mut list).answer();
+            libc::freeaddrinfo(list);
+            status
+        };
+        let wanted = ("host.example".to_owned(), libc::AF_INET6, libc::AI_CANONNAME, 1, 0);
+        assert_eq!((status, LIBC.take().calls), (0, vec![wanted]));
     }
 
     #[test]
@@ -598,11 +725,10 @@ mod tests {
                 for flags in [0, libc::AI_V4MAPPED] {
                     let (mut list, hints) = (UNTOUCHED, hints(family, flags));
                     let (node, hints) = (c"host.example".as_ptr(), &raw const hints);
-                    logging::set_errno(77);
+                    process::set_errno(77);
                     // SAFETY: a getaddrinfo, a C string, hints and a local for the list.
-                    let seen =
-                        unsafe { lookup_without_ipv6(real, node, null(), hints, &raw mut list) };
-                    let seen = (seen, list, logging::errno());
+                    let seen = unsafe { without_ipv6(real, node, hints, &raw mut list) };
+                    let seen = (seen, list, process::errno());
                     let what = "status, list, errno";
                     assert_eq!(seen, (wanted, UNTOUCHED, 77), "{what} of family {family}, {flags}");
                 }
@@ -618,7 +744,7 @@ mod tests {
         // SAFETY: a getaddrinfo, a C string, hints and a local for the list, which is freed once.
         unsafe {
             let hints = &raw const hints;
-            assert_eq!(lookup_without_ipv6(fake, node, null(), hints, &raw mut list), 0);
+            assert_eq!(without_ipv6(fake, node, hints, &raw mut list), 0);
             let names: Vec<_> = nodes(list)
                 .iter()
                 .map(|node| {
@@ -723,5 +849,102 @@ mod tests {
     fn is_mapped_without_address() -> bool {
         // SAFETY: a node without an address, which is looked for first.
         unsafe { is_mapped(&hints(libc::AF_INET6, 0)) }
+    }
+
+    // --- gethostbyname2 --------------------------------------------------------------------------
+
+    thread_local! {
+        /// Whether the next host has an IPv4 address, and of which names and families libc was asked.
+        static HOST: RefCell<(bool, Vec<(String, c_int)>)> = const { RefCell::new((false, Vec::new())) };
+    }
+
+    /// `HOST_NOT_FOUND` of <netdb.h>.
+    const HOST_NOT_FOUND: c_int = 1;
+
+    unsafe extern "C" fn fake_host(name: *const c_char, family: c_int) -> *mut hostent {
+        // SAFETY: the tests pass C strings; h_errno is this thread's own.
+        unsafe {
+            let name = CStr::from_ptr(name).to_string_lossy().into_owned();
+            let found = HOST.with_borrow_mut(|(has_ipv4, calls)| {
+                calls.push((name, family));
+                family == libc::AF_INET && *has_ipv4
+            });
+            if found {
+                return std::ptr::dangling_mut();
+            }
+            *__h_errno_location() = HOST_NOT_FOUND;
+            null_mut()
+        }
+    }
+
+    unsafe extern "C" fn fake_host_r(
+        name: *const c_char,
+        family: c_int,
+        _: *mut hostent,
+        _: *mut c_char,
+        length: size_t,
+        result: *mut *mut hostent,
+        error: *mut c_int,
+    ) -> c_int {
+        // SAFETY: the tests pass places for both.
+        unsafe {
+            *result = null_mut();
+            if length == 0 {
+                *error = -1;
+                return libc::ERANGE;
+            }
+            *result = fake_host(name, family);
+            if (*result).is_null() {
+                *error = HOST_NOT_FOUND;
+            }
+        }
+        0
+    }
+
+    #[test]
+    fn a_listed_host_has_no_data_for_gethostbyname2_or_its_own_error() {
+        for (has_ipv4, wanted) in [(true, NO_DATA), (false, HOST_NOT_FOUND)] {
+            HOST.set((has_ipv4, Vec::new()));
+            let name = c"host.example".as_ptr();
+            // SAFETY: a gethostbyname2(3), and a C string.
+            let seen = unsafe {
+                *__h_errno_location() = 77;
+                (host_without_ipv6(fake_host, name), *__h_errno_location())
+            };
+            assert_eq!(seen, (null_mut(), wanted), "host, h_errno");
+            let (mut result, mut error) = (std::ptr::dangling_mut(), 77);
+            let (host, buffer) = (null_mut(), null_mut());
+            // SAFETY: a gethostbyname2_r that uses the last two only, which are locals.
+            let mut call = |length| unsafe {
+                let (result, error) = (&raw mut result, &raw mut error);
+                let status =
+                    host_without_ipv6_r(fake_host_r, name, host, buffer, length, result, error);
+                (status, *result, *error)
+            };
+            assert_eq!(call(0), (libc::ERANGE, null_mut(), -1), "status, host, h_errno");
+            assert_eq!(call(100), (0, null_mut(), wanted), "status, host, h_errno");
+            let calls = HOST.take().1;
+            assert!(calls.iter().all(|(_, family)| *family == libc::AF_INET), "asked {calls:?}");
+        }
+    }
+
+    #[test]
+    fn a_host_that_is_not_listed_is_asked_for_as_the_program_asked() {
+        for family in [libc::AF_INET, libc::AF_INET6, 99] {
+            HOST.set((true, Vec::new()));
+            let name = c"host.example".as_ptr();
+            let (mut result, mut error) = (null_mut(), 0);
+            let found = family == libc::AF_INET;
+            // SAFETY: fakes of these functions, a C string, and locals.
+            unsafe {
+                assert_eq!(!host(fake_host, name, family).is_null(), found, "family {family}");
+                let (none, text) = (null_mut(), null_mut());
+                let (result, error) = (&raw mut result, &raw mut error);
+                host_r(fake_host_r, name, family, none, text, 100, result, error);
+                assert_eq!(!(*result).is_null(), found, "family {family}");
+            }
+            let call = ("host.example".to_owned(), family);
+            assert_eq!(HOST.take().1, [call.clone(), call], "what libc was asked");
+        }
     }
 }

@@ -1,4 +1,4 @@
-# An image that has a shell, here Debian slim: the wrapper is the entrypoint. It checks the settings, then becomes your
+# An image of any libc, here Debian slim: the command is the entrypoint. It checks the settings, then becomes your
 # program, which is process 1 and gets the signals. Build the image egress-shim first (Dockerfile, beside this).
 #
 #   docker build -t my-service -f debian.Dockerfile .

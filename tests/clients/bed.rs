@@ -8,15 +8,16 @@ use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use crate::lab::{Host, Lab};
-use crate::made::{Unmade, has_postgresql, made, source};
-use crate::programs::{Environment, stdout};
-use crate::{Client, IDLE_TIMEOUT, IPV4, IPV6, dark};
+use super::made::{Unmade, has_postgresql, made, source};
+use super::{Client, IDLE_TIMEOUT, IPV4, IPV6, dark, host};
+use crate::harness::Environment;
+use crate::harness::lab::{Host, Lab};
+use crate::harness::run::stdout;
 
 pub const LISTED: u8 = 1;
 pub const DARK: u8 = 2;
 
-/// The IPv6 address of a client's own listed host, or of its own host for the run alone: nobody is
+/// The IPv6 address of a client's own listed host, or of its own host for the bare run: nobody is
 /// there, and packets to it vanish at the gateway.
 pub fn black_hole(which: u8, number: usize) -> String {
     format!("2001:db8:2::{which}:{number}")
@@ -24,7 +25,7 @@ pub fn black_hole(which: u8, number: usize) -> String {
 
 /// The lab, with what this test needs beyond it: a resolver whose names have IPv6 addresses of their
 /// own, so that the kernel can tell which client tried which; a second link, over which IPv6 works;
-/// servers for TLS, SSH and `PostgreSQL`.
+/// servers for TLS, `PostgreSQL` and what servers.py has.
 pub struct Bed {
     pub lab: Lab,
     pub environment: Environment,
@@ -64,9 +65,9 @@ impl Bed {
         https.arg("-I").arg(source("../lab/server.py")).arg("443").arg(&log).arg(made("lab.pem"));
         bed.serve(&https);
         if !unmade.contains_key("venv") {
-            let mut ssh = Command::new(made("venv/bin/python3"));
-            ssh.arg(source("sshd.py")).arg(&log);
-            bed.serve(&ssh);
+            let mut others = Command::new(made("venv/bin/python3"));
+            others.arg(source("servers.py")).arg(&log);
+            bed.serve(&others);
         }
         if has_postgresql() {
             let (script, state) = (source("postgresql"), bed.state.display());
@@ -82,15 +83,19 @@ impl Bed {
         let mut command = format!(
             "exec dnsmasq --conf-file=/dev/null --pid-file= --user=root --group=root \
              --listen-address=192.0.2.54 --bind-interfaces --except-interface=lo \
-             --no-resolv --no-hosts --no-poll --address=/#/ --log-queries --log-facility={} \
-             --address=/v4only.example.com/{SERVER} \
-             --address=/free.example.com/{SERVER} --address=/free.example.com/2001:db8:3::2",
+             --no-resolv --no-hosts --no-poll --address=/#/ --log-queries --log-facility={}",
             self.state.join("questions").display()
         );
         for (client, number) in clients.iter().zip(1..) {
+            let mut record = |name: String, ipv6: &str| {
+                let _ = write!(command, " --host-record={name},{SERVER}{ipv6}");
+            };
+            record(host(number, "v4only"), "");
+            for domain in ["bare.free", "shimmed.free"] {
+                record(host(number, domain), ",2001:db8:3::2");
+            }
             for (name, hole) in [(client.listed(number), LISTED), (dark(number), DARK)] {
-                let address = black_hole(hole, number);
-                let _ = write!(command, " --address=/{name}/{SERVER} --address=/{name}/{address}");
+                record(name, &format!(",{}", black_hole(hole, number)));
             }
         }
         command
@@ -138,7 +143,7 @@ impl Bed {
     pub fn arrival(&self, mark: &str) -> Option<Arrival> {
         ["requests", "statements"].into_iter().find_map(|log| {
             let log = fs::read_to_string(self.file("server", log)).unwrap_or_default();
-            let is_marked = |line: &&str| line.split([' ', '?', '=']).any(|word| word == mark);
+            let is_marked = |line: &&str| line.split([' ', '?', '=', '/']).any(|word| word == mark);
             let line = log.lines().find(is_marked)?;
             let (time, rest) = line.split_once(' ')?;
             let (address, _) = rest.split_once(' ')?;

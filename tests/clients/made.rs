@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
-use crate::{Client, Server};
+use super::{Client, Server};
 
 /// What could not be made, and why.
 pub type Unmade = BTreeMap<&'static str, String>;
@@ -15,12 +15,17 @@ pub type Unmade = BTreeMap<&'static str, String>;
 type Maker = fn() -> Result<(), String>;
 
 /// What the test makes under `target/clients`.
-const MAKERS: [(&str, Maker); 5] = [
+const MAKERS: [(&str, Maker); 9] = [
     ("venv", make_venv),
-    ("java", make_java),
+    ("java", || make_java("Client")),
+    ("netty", make_netty),
     ("asio", make_asio),
-    ("ureq", make_ureq),
+    ("rust", make_rust),
     ("perl", find_perl),
+    // 300 MB: it is tried where somebody has installed it.
+    ("chromium", || find("/usr/lib/chromium/chromium-headless-shell", "chromium-headless-shell")),
+    ("haproxy", || find("/usr/sbin/haproxy", "haproxy")),
+    ("nginx", || find("/usr/sbin/nginx", "nginx-light")),
 ];
 
 pub fn make_clients() -> Unmade {
@@ -47,7 +52,7 @@ pub fn source(name: &str) -> PathBuf {
 pub fn lacks(client: &Client, unmade: &Unmade) -> Option<String> {
     let server = match client.server {
         Server::Http => None,
-        Server::Ssh => unmade.get("venv").cloned(),
+        Server::Other => unmade.get("venv").cloned(),
         Server::Postgresql if has_postgresql() => None,
         Server::Postgresql => Some("no PostgreSQL server (Debian: postgresql)".to_owned()),
     };
@@ -93,16 +98,40 @@ fn make_venv() -> Result<(), String> {
     fs::write(done, "").map_err(|error| error.to_string())
 }
 
-fn make_java() -> Result<(), String> {
-    let (directory, source) = (made("java"), source("Client.java"));
-    if is_fresh(&directory.join("Client.class"), &source) {
+/// Compiles a Java program, with netty.
+fn make_java(class: &str) -> Result<(), String> {
+    let (directory, source) = (made("java"), source(&format!("{class}.java")));
+    if is_fresh(&directory.join(class).with_extension("class"), &source) {
         return Ok(());
     }
     if !Path::new("/usr/bin/javac").exists() {
         return Err("no /usr/bin/javac (Debian: default-jdk-headless)".to_owned());
     }
-    succeed(Command::new("/usr/bin/javac").arg("-d").arg(directory).arg(source)).expect("compiles");
+    let mut compiler = Command::new("/usr/bin/javac");
+    compiler.arg("-cp").arg(class_path()).arg("-d").arg(directory).arg(source);
+    succeed(&mut compiler).expect("it compiles");
     Ok(())
+}
+
+fn make_netty() -> Result<(), String> {
+    find("/usr/share/java/netty-resolver-dns.jar", "libnetty-java")?;
+    make_java("NettyClient")
+}
+
+/// Where Java finds the classes: ours, and the parts of netty that they use.
+pub fn class_path() -> String {
+    let parts = [
+        "buffer",
+        "codec",
+        "codec-dns",
+        "common",
+        "handler",
+        "resolver",
+        "resolver-dns",
+        "transport",
+    ];
+    let jars = parts.map(|part| format!("/usr/share/java/netty-{part}.jar"));
+    format!("{}:{}", made("java").display(), jars.join(":"))
 }
 
 fn make_asio() -> Result<(), String> {
@@ -119,21 +148,27 @@ fn make_asio() -> Result<(), String> {
     Ok(())
 }
 
-fn make_ureq() -> Result<(), String> {
+fn make_rust() -> Result<(), String> {
     let cargo = |arguments: &[&str]| {
         let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(arguments).arg("--manifest-path").arg(source("ureq/Cargo.toml"));
-        succeed(cargo.env("CARGO_TARGET_DIR", made("ureq")))
+        cargo.args(arguments).arg("--manifest-path").arg(source("rust/Cargo.toml"));
+        succeed(cargo.env("CARGO_TARGET_DIR", made("rust")))
     };
     cargo(&["fetch", "--locked"])?;
     cargo(&["build", "--locked", "--offline"]).expect("it compiles");
     Ok(())
 }
 
-/// Nothing is to be made for Perl, but a bare Debian has a part of it alone.
+/// Nothing is to be made for Perl, but a bare Debian has only a part of it.
 fn find_perl() -> Result<(), String> {
     succeed(Command::new("/usr/bin/perl").args(["-MHTTP::Tiny", "-e", "1"]))
         .map_err(|_| "no HTTP::Tiny (Debian: perl)".to_owned())
+}
+
+/// What Debian has made: a program that `proxy` starts, a library.
+fn find(program: &str, package: &str) -> Result<(), String> {
+    let found = Path::new(program).exists();
+    found.then_some(()).ok_or_else(|| format!("no {program} (Debian: {package})"))
 }
 
 /// A certificate for the lab's names, `lab.pem`, which signs itself.

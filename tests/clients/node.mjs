@@ -3,6 +3,7 @@
 import dns from 'node:dns/promises';
 import http from 'node:http';
 import https from 'node:https';
+import { urlToHttpOptions } from 'node:url';
 
 const get = (module, target) =>
   new Promise((resolve, reject) => {
@@ -24,6 +25,15 @@ const clients = {
     const { address } = await dns.lookup(hostname);
     return get(http, { host: address, path: pathname + search });
   },
+  // c-ares: the first address of the questions' answers, IPv6 before IPv4.
+  resolve: async (url) => {
+    const { hostname, pathname, search } = new URL(url);
+    const answers = await Promise.allSettled([dns.resolve6(hostname), dns.resolve4(hostname)]);
+    const [host] = answers.flatMap(({ value }) => value ?? []);
+    return get(http, { host, path: pathname + search });
+  },
+  // As before Node 20, and as programs still ask for: one address.
+  'one-address': (url) => get(http, { ...urlToHttpOptions(new URL(url)), autoSelectFamily: false }),
 };
 
 const [client, url] = process.argv.slice(2);

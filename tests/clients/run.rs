@@ -2,15 +2,14 @@
 
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::bed::{Arrival, Bed};
-use crate::lab::Host;
-use crate::programs::stdout;
-use crate::{ARRIVED, Alone, LOST, NOBODY, PATIENCE, SLOW, reply};
+use super::bed::{Arrival, Bed};
+use super::{ARRIVED, AtBlackHole, LOST, NOBODY, PATIENCE, SLOW, reply};
+use crate::harness::lab::Host;
+use crate::harness::run::{end_with_this_thread, stdout};
 
 /// A client at work, ended when it is dropped.
 pub struct Run<'a> {
@@ -26,17 +25,9 @@ pub struct Run<'a> {
 
 impl<'a> Run<'a> {
     /// Starts a client whose request has this mark. It ends with this thread at the latest: some
-    /// clients would wait for ever.
+    /// clients would never end.
     pub fn start(bed: &'a Bed, mark: String, command: &mut Command) -> Self {
-        let end_with_this_thread = || {
-            // SAFETY: prctl(2) with two numbers.
-            match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
-                0 => Ok(()),
-                _ => Err(io::Error::last_os_error()),
-            }
-        };
-        // SAFETY: the closure makes one system call and nothing else after the fork.
-        let command = unsafe { command.pre_exec(end_with_this_thread) };
+        end_with_this_thread(command);
         let child = command.spawn().expect("the client starts");
         Self { bed, mark, child, start: SystemTime::now(), arrival: None, output: None }
     }
@@ -55,9 +46,9 @@ impl<'a> Run<'a> {
     }
 
     /// Over which family the request came at last and, where it was long, after which time.
-    pub fn at_black_hole(&mut self, expected: Alone) -> (&'static str, String) {
+    pub fn at_black_hole(&mut self, expected: AtBlackHole) -> (&'static str, String) {
         // Longer than the connect timeouts of the SDKs: 5 s for each address.
-        let most = if expected == Alone::Hangs { Duration::from_secs(7) } else { PATIENCE };
+        let most = if expected == AtBlackHole::Hangs { Duration::from_secs(7) } else { PATIENCE };
         let start = Instant::now();
         while !self.has_arrived() && !self.has_ended() && start.elapsed() < most {
             thread::sleep(Duration::from_millis(50));

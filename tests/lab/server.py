@@ -7,6 +7,9 @@ GET /after/N  answers after N seconds; until then no packet flows.
 POST /v1/chat/completions, /v1/responses, /v1/messages  answer as OpenAI's and Anthropic's API do. There
 are two models, "now" and "after/N": the second thinks for N seconds.
 
+POST /model/MODEL/invoke, ANY/v1beta/models/MODEL:generateContent  answer as Amazon Bedrock's and Gemini's
+API do; the model is part of the path.
+
 With a CERTIFICATE (PEM, with its key) it speaks TLS.
 
 What follows a "?" is ignored, so that a test can mark its requests. When a request has arrived, and
@@ -26,6 +29,7 @@ import socketserver
 import ssl
 import sys
 import time
+import urllib.parse
 
 # What the SDKs ask for in a reply, and no more.
 REPLIES = {
@@ -63,6 +67,8 @@ REPLIES = {
         "content": [{"type": "text", "text": "42"}],
         "usage": {"input_tokens": 1, "output_tokens": 1},
     },
+    "invoke": {"answer": 42},
+    "generateContent": {"candidates": [{"content": {"role": "model", "parts": [{"text": "42"}]}}]},
 }
 
 
@@ -88,8 +94,13 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         self.note()
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        reply = REPLIES.get(self.path.partition("?")[0])
-        self.answer_after(reply and f"/{json.loads(body)['model']}", lambda _: reply)
+        path = urllib.parse.unquote(self.path)
+        if in_path := re.fullmatch(r".*/models?/([^?:]+).*[/:](invoke|generateContent)", path):
+            model, method = in_path.groups()
+        else:
+            model, method = json.loads(body).get("model"), path.partition("?")[0]
+        reply = REPLIES.get(method)
+        self.answer_after(reply and f"/{model}", lambda _: reply)
 
     def note(self):
         """Writes the request's line and returns the client's address and family."""
@@ -99,7 +110,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             address = address.removeprefix("::ffff:")
             family = "IPv4"
         # One write on a descriptor in append mode: lines of several threads do not mix.
-        os.write(log, f"{time.time():.3f} {address} {family} {self.path}\n".encode())
+        path = urllib.parse.unquote(self.path)
+        os.write(log, f"{time.time():.3f} {address} {family} {path}\n".encode())
         return address, family
 
     def answer_after(self, wait, answer):

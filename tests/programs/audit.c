@@ -1,4 +1,4 @@
-/* An audit library (rtld-audit(7)) that wants to be told of every binding and changes none. */
+/* An audit library (rtld-audit(7)) that asks for word of every binding and changes none. */
 #define _GNU_SOURCE
 #include <link.h>
 #include <stdint.h>

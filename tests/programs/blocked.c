@@ -3,8 +3,9 @@
  *
  *     blocked CALL HOW [FRAMES.so]
  *
- * CALL: connect (to an address that does not answer), or a lookup that gets no answer: unspec, inet6 or
- *       mapped of listed.example.com, or other, of other.example.com.
+ * CALL: connect (to an address that does not answer); recv, recvfrom, recvmsg or recvmmsg, where nothing comes; or
+ *       a lookup that gets no answer: unspec, inet6 or mapped of listed.example.com, or other, of
+ *       other.example.com, or by gethostbyname2_r.
  * HOW:  cancel or async (pthread_cancel, of deferred and asynchronous type), exit (a signal handler calls
  *       pthread_exit), jump (a signal handler leaves through siglongjmp).
  * FRAMES.so: C++ frames that the call is made through, see frames.cc.
@@ -43,6 +44,26 @@ static void block(void)
 
         inet_pton(AF_INET6, "2001:db8:2::2", &silent.sin6_addr);
         connect(fd, (struct sockaddr *)&silent, sizeof silent);
+    } else if (strncmp(call, "recv", 4) == 0) {
+        char bytes[100];
+        struct iovec part = { bytes, sizeof bytes };
+        struct mmsghdr message = { .msg_hdr = { .msg_iov = &part, .msg_iovlen = 1 } };
+        int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+        if (strcmp(call, "recv") == 0)
+            recv(fd, bytes, sizeof bytes, 0);
+        else if (strcmp(call, "recvfrom") == 0)
+            recvfrom(fd, bytes, sizeof bytes, 0, NULL, NULL);
+        else if (strcmp(call, "recvmsg") == 0)
+            recvmsg(fd, &message.msg_hdr, 0);
+        else
+            recvmmsg(fd, &message, 1, 0, NULL);
+    } else if (strcmp(call, "gethostbyname2_r") == 0) {
+        struct hostent storage, *host;
+        char bytes[1000];
+        int error;
+
+        gethostbyname2_r("listed.example.com", AF_INET6, &storage, bytes, sizeof bytes, &host, &error);
     } else if (strcmp(call, "other") == 0) {
         families_of("other.example.com", AF_UNSPEC, 0);
     } else {
@@ -132,7 +153,7 @@ int main(int argc, char **argv)
     else
         pthread_kill(id, SIGUSR1);
     clock_gettime(CLOCK_REALTIME, &deadline);
-    deadline.tv_sec += 3;
+    deadline.tv_sec += 30;
     if (pthread_timedjoin_np(id, &result, &deadline) != 0) {
         printf("NOT ENDED\n");
         return 1;

@@ -7,7 +7,7 @@
  *     descriptors daemon FILE         closes all descriptors and opens FILE as each of the first 300
  *     descriptors log FILE            says which descriptor the log FILE has
  *
- * and connects, before and after it writes "data" to FILE.
+ * and connects, first of all and before and after it writes "data" to FILE.
  */
 #include "guest.h"
 #include <fcntl.h>
@@ -39,6 +39,7 @@ static int reuse(const char *path)
 {
     int fd;
 
+    refused_text(&port);
     close(STDERR_FILENO);
     fd = open_data(path);
     if (fd != STDERR_FILENO) {
@@ -82,6 +83,7 @@ static int turn_daemon(const char *path)
 {
     int fd;
 
+    refused_text(&port);
     /* All but the socket that keeps the port. */
     dup2(bound, 1000);
     for (fd = 0; fd < 1000; fd++)

@@ -9,7 +9,7 @@
 #include <sys/wait.h>
 #include <time.h>
 
-enum { CHILD_DEADLINE = 5 /* seconds */ };
+enum { CHILD_DEADLINE = 30 /* seconds */ };
 
 static struct sockaddr_in port;
 static int keepalive;

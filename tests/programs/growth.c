@@ -1,6 +1,6 @@
 /*
- * Connects and resolves on many threads: growth SECONDS. Prints by how much memory and descriptors grew from
- * a third of the time to its end, in KiB.
+ * Connects and resolves on many threads: growth ROUNDS. Prints by how much memory and descriptors grew from
+ * a third of the rounds to their end, in KiB.
  */
 #include "guest.h"
 #include <pthread.h>
@@ -68,16 +68,17 @@ static int descriptors(void)
     return count;
 }
 
-static void work_for(double seconds)
+static void work_until(int round)
 {
-    struct timespec time = { (time_t)seconds, (long)((seconds - (double)(time_t)seconds) * 1e9) };
+    struct timespec pause = { 0, 1000000 };
     pthread_t threads[THREADS];
 
     stop = 0;
     for (int i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, worker, NULL) != 0)
             fail("pthread_create");
-    nanosleep(&time, NULL);
+    while (rounds < round)
+        nanosleep(&pause, NULL);
     stop = 1;
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
@@ -85,20 +86,20 @@ static void work_for(double seconds)
 
 int main(int argc, char **argv)
 {
-    double seconds = argc == 2 ? atof(argv[1]) : 1;
+    int all = argc == 2 ? atoi(argv[1]) : 1;
     long resident, data;
     int open_ones;
 
     port = loopback(NULL);
     keepalive = refused(&port);
-    work_for(seconds / 3);
+    work_until(all / 3);
     resident = kibibytes("VmRSS");
     data = kibibytes("VmData");
     open_ones = descriptors();
-    work_for(seconds * 2 / 3);
+    work_until(all);
     resident = kibibytes("VmRSS") - resident;
     data = kibibytes("VmData") - data;
-    printf("rounds %d\nwrong %d\ndescriptors %d\nresident %ld\ndata %ld\n", rounds, wrong,
+    printf("wrong %d\ndescriptors %d\nresident %ld\ndata %ld\n", wrong,
            descriptors() - open_ones, resident, data);
     return 0;
 }

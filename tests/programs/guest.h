@@ -1,4 +1,4 @@
-/* What the programs of tests/guest.rs share. */
+/* What the programs share: sockets on loopback, keepalive in words, lookups in words. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>

@@ -9,47 +9,22 @@
  *     hostile plugin HOW FILE.so NAME
  *                                what a plugin (plugin.c) sees that is opened with dlopen(3), HOW being lazy, now or
  *                                deepbind
+ *     hostile reload FILE.so     a library is opened and closed a hundred times; is it there in the end?
  *     hostile dlsym              which connect each way to look it up gives
  */
+#include "confine.h"
 #include "guest.h"
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-
-/* Of linux/filter.h and linux/seccomp.h, which musl-gcc does not find. */
-struct instruction {
-    unsigned short code;
-    unsigned char if_true, if_false;
-    unsigned value;
-};
-struct program {
-    unsigned short length;
-    struct instruction *instructions;
-};
-
-static void kill_for(long number)
-{
-    struct instruction filter[] = {
-        { 0x20, 0, 0, 0 },                /* load the number of the system call */
-        { 0x15, 0, 1, (unsigned)number }, /* is it this one? */
-        { 0x06, 0, 0, 0x80000000U },      /* SECCOMP_RET_KILL_PROCESS */
-        { 0x06, 0, 0, 0x7fff0000U },      /* SECCOMP_RET_ALLOW */
-    };
-    struct program program = { sizeof filter / sizeof *filter, filter };
-
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
-        prctl(PR_SET_SECCOMP, 2 /* SECCOMP_MODE_FILTER */, &program) != 0)
-        fail("seccomp");
-}
 
 static int filtered(const char *call)
 {
     struct sockaddr_in port = loopback(NULL);
     int fd = socket(AF_INET, SOCK_STREAM, 0);
 
-    kill_for(strcmp(call, "socket") == 0 ? SYS_socket : SYS_getsockopt);
+    if (filter(strcmp(call, "socket") == 0 ? SYS_socket : SYS_getsockopt, FILTER_ANY, FILTER_KILL) != 0)
+        fail("seccomp");
     errno = 0;
     connect(fd, (struct sockaddr *)&port, sizeof port);
     printf("connect: %s\n", strerror(errno));
@@ -171,6 +146,21 @@ static int dlsyms(void)
     return 0;
 }
 
+static int reload(const char *path)
+{
+    for (int i = 0; i < 100; i++) {
+        void *handle = dlopen(path, RTLD_NOW);
+
+        if (handle == NULL) {
+            fprintf(stderr, "%s\n", dlerror());
+            return 2;
+        }
+        dlclose(handle);
+    }
+    printf("%s\n", dlopen(path, RTLD_NOW | RTLD_NOLOAD) == NULL ? "gone" : "there");
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
@@ -187,6 +177,8 @@ int main(int argc, char **argv)
     }
     if (strcmp(what, "plugin") == 0 && argc == 5)
         return plugin(argv[2], argv[3], argv[4]);
+    if (strcmp(what, "reload") == 0 && argc == 3)
+        return reload(argv[2]);
     if (strcmp(what, "dlsym") == 0 && argc == 2)
         return dlsyms();
     fprintf(stderr, "usage: see hostile.c\n");

@@ -17,8 +17,7 @@
  *   port                      prints its port
  *   free                      prints how many descriptors are open, and the lowest free one
  *   exhaust                   takes away every free descriptor
- *   forbid=getsockopt forbid=setsockopt
- *                             a seccomp filter: EPERM from now on
+ *   forbid=CALL,ERRNO         a seccomp filter: getsockopt, setsockopt or ipv4 (socket, for AF_INET) fails from now on
  *   namespace back            enters a new network namespace; goes back to the one before
  *   defaults=IDLE,INTERVAL,COUNT
  *                             sets the namespace's tcp_keepalive_* sysctls
@@ -26,42 +25,23 @@
  *   sleep=MILLISECONDS
  *   wait                      prints "ready" and waits for a byte or the end of standard input
  */
-#define _GNU_SOURCE
+#include "confine.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
-#include <sched.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #define MPTCP 262 /* IPPROTO_MPTCP, which older headers lack */
-
-/* linux/seccomp.h and linux/filter.h, which musl-gcc does not find. */
-#define FILTER_MODE 2 /* SECCOMP_MODE_FILTER */
-#define FILTER_ALLOW 0x7fff0000U
-#define FILTER_ERRNO 0x00050000U
-struct filter_step {
-    uint16_t code;
-    uint8_t if_true, if_false;
-    uint32_t operand;
-};
-struct filter {
-    unsigned short length;
-    struct filter_step *steps;
-};
 
 static int first = -1, current = -1, listener = -1, before = -1;
 static struct sockaddr_storage peer;
@@ -235,25 +215,21 @@ static void exhaust(void) {
     if (dup(0) >= 0) fail("a descriptor was free");
 }
 
-static void forbid(int number) {
-    struct filter_step steps[] = {
-        {0x20, 0, 0, 0},                    /* load the system call's number */
-        {0x15, 0, 1, number},               /* unless it is this one, skip one step */
-        {0x06, 0, 0, FILTER_ERRNO | EPERM}, /* return */
-        {0x06, 0, 0, FILTER_ALLOW},
-    };
-    struct filter filter = {sizeof steps / sizeof *steps, steps};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("PR_SET_NO_NEW_PRIVS");
-    if (prctl(PR_SET_SECCOMP, FILTER_MODE, &filter) != 0) fail("PR_SET_SECCOMP");
+static void forbid(const char *what) {
+    const char *comma = strchr(what, ',');
+    long call = SYS_socket;
+    int argument = AF_INET;
+    if (comma == NULL) fail(what);
+    if (strncmp(what, "ipv4", 4) != 0) {
+        call = strncmp(what, "getsockopt", 10) == 0 ? SYS_getsockopt : SYS_setsockopt;
+        argument = FILTER_ANY;
+    }
+    if (filter(call, argument, FILTER_ERRNO(atoi(comma + 1))) != 0) fail("seccomp");
 }
 
 static void new_namespace(void) {
-    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
     before = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (before < 0 || unshare(CLONE_NEWNET) != 0) fail("namespace");
-    int any = socket(AF_INET, SOCK_DGRAM, 0);
-    if (any < 0 || ioctl(any, SIOCSIFFLAGS, &lo) != 0) fail("lo");
-    close(any);
+    if (before < 0 || new_network() != 0) fail("namespace");
 }
 
 static void set_defaults(const char *values) {
@@ -323,7 +299,7 @@ static void do_step(const char *step) {
     else if (IS("port")) show_port();
     else if (IS("free")) show_free();
     else if (IS("exhaust")) exhaust();
-    else if (IS("forbid")) forbid(strcmp(value, "getsockopt") == 0 ? SYS_getsockopt : SYS_setsockopt);
+    else if (IS("forbid")) forbid(value);
     else if (IS("namespace")) new_namespace();
     else if (IS("back")) {
         if (setns(before, CLONE_NEWNET) != 0) fail("setns");

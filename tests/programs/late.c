@@ -43,6 +43,7 @@ static void change(const char *how)
     static char switched[] = "EGRESS_SHIM=off", listed[] = "EGRESS_SHIM_IPV4_ONLY=other.example.com";
 
     if (strcmp(how, "unset") == 0) {
+        unsetenv("EGRESS_SHIM");
         unsetenv("EGRESS_SHIM_KEEPALIVE");
         unsetenv("EGRESS_SHIM_IPV4_ONLY");
     } else if (strcmp(how, "set") == 0) {

@@ -12,31 +12,26 @@
  *   transparency fixed     waits for a byte on standard input, then makes calls whose arguments are
  *                          the same in every run, for strace
  */
-#define _GNU_SOURCE
+#include "confine.h"
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <net/if.h>
 #include <net/route.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -44,20 +39,6 @@
 
 #define UNTOUCHED 12345 /* an errno that no call gives */
 #define MPTCP 262       /* IPPROTO_MPTCP, which older headers lack */
-
-/* linux/seccomp.h and linux/filter.h, which musl-gcc does not find. */
-#define FILTER_MODE 2 /* SECCOMP_MODE_FILTER */
-#define FILTER_ALLOW 0x7fff0000U
-#define FILTER_ERRNO 0x00050000U
-struct filter_step {
-    uint16_t code;
-    uint8_t if_true, if_false;
-    uint32_t operand;
-};
-struct filter {
-    unsigned short length;
-    struct filter_step *steps;
-};
 
 static void fail(const char *what) {
     perror(what);
@@ -578,15 +559,7 @@ static void no_descriptor_left(void) {
 
 /* The last case: the filter stays. */
 static void forbidden(void) {
-    struct filter_step steps[] = {
-        {0x20, 0, 0, 0},                    /* load the system call's number */
-        {0x15, 0, 1, SYS_connect},          /* unless it is this one, skip one step */
-        {0x06, 0, 0, FILTER_ERRNO | EPERM}, /* return */
-        {0x06, 0, 0, FILTER_ALLOW},
-    };
-    struct filter filter = {sizeof steps / sizeof *steps, steps};
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) fail("PR_SET_NO_NEW_PRIVS");
-    if (prctl(PR_SET_SECCOMP, FILTER_MODE, &filter) != 0) fail("PR_SET_SECCOMP");
+    if (filter(SYS_connect, FILTER_ANY, FILTER_ERRNO(EPERM)) != 0) fail("seccomp");
     to(tcp(), CLOSED);
     to(udp(), CLOSED);
 }
@@ -810,15 +783,13 @@ static void run_fixed(void) {
 }
 
 static void enter_namespace(void) {
-    struct ifreq lo = {.ifr_name = "lo", .ifr_flags = IFF_UP};
     struct rtentry route = {.rt_flags = RTF_UP | RTF_REJECT};
     ((struct sockaddr_in *)&route.rt_dst)->sin_family = AF_INET;
     ((struct sockaddr_in *)&route.rt_dst)->sin_addr.s_addr = htonl(0xc6336400); /* 198.51.100.0/24 */
     ((struct sockaddr_in *)&route.rt_genmask)->sin_family = AF_INET;
     ((struct sockaddr_in *)&route.rt_genmask)->sin_addr.s_addr = htonl(0xffffff00);
-    if (unshare(CLONE_NEWNET) != 0) fail("unshare");
+    if (new_network() != 0) fail("namespace");
     int any = udp();
-    if (ioctl(any, SIOCSIFFLAGS, &lo) != 0) fail("lo");
     if (ioctl(any, SIOCADDRT, &route) != 0) fail("route");
     close(any);
 }

@@ -1,7 +1,14 @@
 //! What the tests of the ways to ship the library share: root trees and tools, which are made once
 //! and kept under `target/`, and the manifest that the Kubernetes example renders to.
 
-#![allow(dead_code, reason = "each test file uses its part")]
+mod containers;
+mod docs;
+mod elf;
+mod foreign;
+mod install;
+mod places;
+mod release;
+mod system;
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -9,18 +16,7 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-pub const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-
-/// The version of cargo-deb that makes the Debian package.
-const CARGO_DEB: &str = "3.8.0";
-/// The version of kubernetes-validate, which has the Kubernetes schemas.
-const KUBERNETES_VALIDATE: &str = "1.37.0";
-
-/// Says that something is not tested here, even though the test harness keeps what a test prints to
-/// itself when the test passes.
-pub fn skip(what: &str, why: &str) {
-    let _ = io::stderr().write_all(format!("skipped: {what}: {why}\n").as_bytes());
-}
+use crate::harness::{ROOT, skip};
 
 /// The library that is shipped.
 pub fn library() -> PathBuf {
@@ -58,6 +54,12 @@ pub fn done(command: &mut Command) -> (String, String) {
     let (out, err) = (text(&output.stdout), text(&output.stderr));
     assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
     (out, err)
+}
+
+/// The files in a directory, as `MODE PATH`, sorted by path.
+pub fn files(directory: &Path) -> Vec<String> {
+    let find = "cd \"$1\" && find . ! -type d -printf '%m %P\\n' | LC_ALL=C sort -k 2";
+    done(&mut sh(find, &[directory])).0.lines().map(str::to_owned).collect()
 }
 
 /// What is in `target/NAME`, made by a shell script (its `$1`, an empty directory) if it is not
@@ -124,14 +126,15 @@ pub fn distroless() -> PathBuf {
     )
 }
 
-/// cargo-deb, from crates.io.
-pub fn cargo_deb() -> PathBuf {
+/// A Python that has these packages of `PyPI`.
+pub fn python(name: &str, packages: &[&str]) -> PathBuf {
     let script = format!(
-        "cargo install --quiet --locked --root \"$1\" --target-dir \"$1/target\" \
-             --version {CARGO_DEB} cargo-deb
-        rm -r \"$1/target\""
+        "python3 -m venv \"$1\"
+        \"$1/bin/python\" -m pip install --quiet --disable-pip-version-check '{}'",
+        packages.join("' '")
     );
-    cached(&format!("tools/cargo-deb-{CARGO_DEB}"), &script).join("bin/cargo-deb")
+    let version = packages[0].rsplit('=').next().expect("it has a version");
+    cached(&format!("tools/{name}-{version}"), &script).join("bin/python")
 }
 
 /// A manifest, as kustomize renders a directory; none where kustomize is not installed.
@@ -153,13 +156,8 @@ impl Manifest {
     /// The manifest of a kustomization; none where kustomize is not installed.
     pub fn of(directory: &str) -> Option<Self> {
         let rendered = render(directory)?;
-        let script = format!(
-            "python3 -m venv \"$1\"
-            \"$1/bin/python\" -m pip install --quiet --disable-pip-version-check \
-                kubernetes-validate=={KUBERNETES_VALIDATE}"
-        );
-        let python = cached(&format!("tools/kubernetes-validate-{KUBERNETES_VALIDATE}"), &script)
-            .join("bin/python");
+        // It has the Kubernetes schemas.
+        let python = python("kubernetes-validate", &["kubernetes-validate==1.37.0"]);
         let check = Path::new(ROOT).join("tests/shipping/kubernetes.py");
         let mut child = command(python)
             .arg(check)
@@ -174,11 +172,16 @@ impl Manifest {
         let output = child.wait_with_output().expect("it ends");
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "{directory}: {errors}\n{rendered}");
+        Some(Self::parse(&String::from_utf8_lossy(&output.stdout)))
+    }
+
+    /// Lines of KEY TAB VALUE...
+    pub fn parse(text: &str) -> Self {
         let of_line = |line: &str| {
             let mut fields = line.split('\t').map(str::to_owned);
             (fields.next().unwrap_or_default(), fields.collect())
         };
-        Some(Self(String::from_utf8_lossy(&output.stdout).lines().map(of_line).collect()))
+        Self(text.lines().map(of_line).collect())
     }
 
     /// Every value of a key.

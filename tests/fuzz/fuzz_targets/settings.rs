@@ -8,33 +8,37 @@
 
 #[path = "../../../src/allowlist.rs"]
 mod allowlist;
-#[path = "../../../src/config.rs"]
-mod config;
-#[path = "../../../src/keepalive.rs"]
-mod keepalive;
-#[path = "../../../src/logging.rs"]
-mod logging;
-#[path = "../../../src/resolver.rs"]
-mod resolver;
+#[path = "../../../src/settings.rs"]
+mod settings;
 
 use libfuzzer_sys::fuzz_target;
+use settings::{Problem, Values, load_allowlist, log_directives, report_unknown};
 
 fuzz_target!(|input: &[u8]| {
     let entries: Vec<Vec<u8>> =
         input.split(|&byte| byte == 0).map(|entry| [b"EGRESS_SHIM", entry].concat()).collect();
-    let (settings, problems) = config::parse(entries.iter().map(Vec::as_slice));
-    if let Some(timings) = settings.keepalive {
-        assert!((1..=32767).contains(&timings.idle));
-        assert!((1..=32767).contains(&timings.interval));
-        assert!((1..=127).contains(&timings.count));
+    let entries = || entries.iter().map(Vec::as_slice);
+    let mut lines = Vec::new();
+    let report = &mut |problem: &Problem<'_>| lines.push(problem.to_string());
+    let values = Values::of(entries());
+    report_unknown(entries(), report);
+    let settings = values.parse(report);
+    if let Some(keepalive) = settings.keepalive {
+        assert!((1..=32767).contains(&keepalive.timings.idle));
+        assert!((1..=32767).contains(&keepalive.timings.interval));
+        assert!((1..=127).contains(&keepalive.timings.count));
+        assert!(keepalive.user_timeout.is_none_or(|seconds| (1..=2_147_483).contains(&seconds)));
     }
     if let Some(log) = &settings.log {
-        // env_logger would complain on standard error about a filter that it does not understand.
-        assert!(!log.filter.contains('/'));
-        env_logger::Builder::new().parse_filters(&log.filter).build();
+        let mut builder = env_logger::Builder::new();
+        for (module, level) in log_directives(log.filter).filter_map(Result::ok) {
+            builder.filter(module, level);
+        }
+        builder.build();
     }
-    for problem in problems {
-        let line = problem.to_string();
+    let file = Some((&b"/list"[..], settings.ipv4_only));
+    load_allowlist(settings.ipv4_only, file, report).expect("there is memory");
+    for line in lines {
         assert!(line.starts_with("EGRESS_SHIM"), "{line}");
         assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte)), "{line:?}");
     }

@@ -1,0 +1,186 @@
+//! What `egress-shim --check` asks the library about the process that it is loaded into: what a host resolves to
+//! there, and what a socket gets from `connect`.
+//!
+//! The command starts a program as it would run it, with the question in a variable that names that very
+//! process; so no other process, which may inherit the variable, ever answers. The answer comes at load,
+//! in lines on a descriptor, and the process ends before `main`: the program itself never runs.
+//!
+//! | line | meaning |
+//! |---|---|
+//! | `loaded VERSION` | the library is in the process, and asks libc now |
+//! | `address ADDRESS` | what the host resolves to, each address once, in libc's order |
+//! | `error STATUS ERRNO` | what `getaddrinfo` said in place of addresses |
+//! | `resolved` | the lookup has ended |
+//! | `keepalive ON IDLE INTERVAL COUNT MILLISECONDS` | what the socket has: the switch, the timings, `TCP_USER_TIMEOUT` |
+
+use std::fmt::{self, Write};
+use std::mem::offset_of;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::ptr;
+
+use libc::{addrinfo, c_int, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
+
+use crate::process::{self, Environment};
+use crate::resolver::GetAddrInfo;
+use crate::settings::CHECK;
+
+/// The longest name (RFC 1035, section 2.3.4) and the end of a C string.
+const HOST_SIZE: usize = 254;
+
+/// A question to this process.
+struct Question {
+    /// Where the answer goes.
+    descriptor: c_int,
+    /// Whether it is about a lookup and a connection as the program makes them, with the library;
+    /// otherwise about libc's own lookup.
+    with: bool,
+    /// The port of the connection.
+    port: u16,
+    /// The host, a C string.
+    host: [u8; HOST_SIZE],
+}
+
+/// The question in the value of the variable, `PID DESCRIPTOR with|without PORT HOST`, if it is put to
+/// this process.
+fn question(value: &[u8]) -> Option<Question> {
+    let mut words = str::from_utf8(value).ok()?.splitn(5, ' ');
+    let process: libc::pid_t = words.next()?.parse().ok()?;
+    if process != process::id() {
+        return None;
+    }
+    let descriptor = words.next()?.parse().ok()?;
+    let with = match words.next()? {
+        "with" => true,
+        "without" => false,
+        _ => return None,
+    };
+    let port = words.next()?.parse().ok()?;
+    let name = words.next()?.as_bytes();
+    let mut host = [0; HOST_SIZE];
+    host.get_mut(..HOST_SIZE - 1)?.get_mut(..name.len())?.copy_from_slice(name);
+    Some(Question { descriptor, with, port, host })
+}
+
+/// Answers the question that is put to this process, if there is one, and ends the process then. Without the
+/// library a lookup is the next getaddrinfo's; with it, it goes where the program's own calls go.
+pub fn answer_if_asked(next_getaddrinfo: fn() -> GetAddrInfo) {
+    if process::is_secure() {
+        return;
+    }
+    let value = |entry: &'static [u8]| entry.strip_prefix(CHECK.as_bytes())?.strip_prefix(b"=");
+    let Some(question) = Environment::starting_with(CHECK).find_map(value).and_then(question)
+    else {
+        return;
+    };
+    let mut out = Lines(question.descriptor);
+    // The command looks for these very words in the library's file before it asks.
+    let _ = out.write_str(concat!("loaded ", env!("CARGO_PKG_VERSION"), "\n"));
+    let getaddrinfo = if question.with { libc::getaddrinfo } else { next_getaddrinfo() };
+    let first = resolve(&question, getaddrinfo, &mut out);
+    let _ = writeln!(out, "resolved");
+    if question.with
+        && let Some((address, length)) = first
+    {
+        report_connection(question.port, address, length, &mut out);
+    }
+    process::exit(0)
+}
+
+/// Looks the host up and reports what came of it. Gives the first address, which stays valid: nothing frees
+/// the list, since the process ends.
+fn resolve(
+    question: &Question,
+    getaddrinfo: GetAddrInfo,
+    out: &mut Lines,
+) -> Option<(*const sockaddr, socklen_t)> {
+    // SAFETY: all zeros are valid hints: no flags, any family and protocol.
+    let mut hints: addrinfo = unsafe { std::mem::zeroed() };
+    hints.ai_socktype = libc::SOCK_STREAM;
+    let mut list = ptr::null_mut();
+    let host = question.host.as_ptr().cast();
+    // SAFETY: a C string, hints and a local for the list, as getaddrinfo(3) requires.
+    let status = unsafe { getaddrinfo(host, ptr::null(), &raw const hints, &raw mut list) };
+    if status != 0 {
+        let _ = writeln!(out, "error {status} {}", process::errno());
+        return None;
+    }
+    let mut first = None;
+    let mut next: *const addrinfo = list;
+    // SAFETY: getaddrinfo(3) gives a list that ends in null, and nothing frees it.
+    while let Some(node) = unsafe { next.as_ref() } {
+        next = node.ai_next;
+        // SAFETY: an address of libc's, of the length that its family has.
+        if let Some(address) = unsafe { ip_address(node.ai_addr) } {
+            first.get_or_insert((node.ai_addr.cast_const(), node.ai_addrlen));
+            let _ = writeln!(out, "address {address}");
+        }
+    }
+    first
+}
+
+/// # Safety
+/// Null, or an address as long as its family says.
+unsafe fn ip_address(address: *const sockaddr) -> Option<IpAddr> {
+    // SAFETY: this function's own contract.
+    unsafe {
+        match c_int::from(address.as_ref()?.sa_family) {
+            libc::AF_INET => {
+                let address = address.cast::<sockaddr_in>().read_unaligned();
+                Some(Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)).into())
+            }
+            libc::AF_INET6 => {
+                let address = address.cast::<sockaddr_in6>().read_unaligned();
+                Some(Ipv6Addr::from(address.sin6_addr.s6_addr).into())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Begins a connection to an address of getaddrinfo's, and reports the keepalive that its socket has.
+fn report_connection(port: u16, address: *const sockaddr, length: socklen_t, out: &mut Lines) {
+    // SAFETY: an IPv4 or IPv6 address of libc's, in which the port has the same place and which nobody else
+    // uses; socket(2) takes numbers; connect(2) takes the address and its length.
+    let socket = unsafe {
+        let family = c_int::from((*address).sa_family);
+        let port_of: *mut u16 =
+            address.cast_mut().byte_add(offset_of!(sockaddr_in, sin_port)).cast();
+        port_of.write_unaligned(port.to_be());
+        let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
+        let Ok(socket) = c_int::try_from(libc::syscall(libc::SYS_socket, family, kind, 0)) else {
+            return;
+        };
+        if socket < 0 {
+            return;
+        }
+        libc::connect(socket, address, length);
+        socket
+    };
+    let option = |level, option| process::get_option(socket, level, option).unwrap_or_default();
+    let _ = writeln!(
+        out,
+        "keepalive {} {} {} {} {}",
+        option(libc::SOL_SOCKET, libc::SO_KEEPALIVE),
+        option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+        option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+        option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+        option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    );
+}
+
+/// Writes to a descriptor, without memory of its own.
+struct Lines(c_int);
+
+impl Write for Lines {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            // SAFETY: the pointer and the length are those of a slice.
+            let written =
+                unsafe { libc::syscall(libc::SYS_write, self.0, rest.as_ptr(), rest.len()) };
+            let written = usize::try_from(written).map_err(|_| fmt::Error)?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,210 @@
+//! The settings in force: made of options and environment, judged by the library's own parser before
+//! anything starts, and handed on to COMMAND.
+//!
+//! Nothing strict is handed on: what COMMAND starts later, perhaps without its privileges, is never
+//! ended for a setting.
+
+use std::ffi::{CString, OsStr};
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use crate::allowlist::{self, Allowlist};
+use crate::environment::Environment;
+use crate::options::{Options, Takes, takes};
+use crate::settings::{
+    self, CHECK, IPV4_ONLY, IPV4_ONLY_FILE, Keepalive, Kind, LARGEST_FILE, Problem, STRICT,
+    Settings, Values,
+};
+use crate::{Failure, library, status};
+
+/// The settings in force.
+pub struct Configuration {
+    /// `EGRESS_SHIM=off`: the library does nothing.
+    pub is_off: bool,
+    pub keepalive: Option<Keepalive>,
+    pub programs: Vec<u8>,
+    /// The patterns of the variable, as they stand.
+    patterns: Vec<u8>,
+    /// The file of patterns: its path and its text.
+    file: Option<(Vec<u8>, Vec<u8>)>,
+    /// What is wrong, one line each.
+    pub problems: Vec<String>,
+}
+
+/// A longer list is handed on as the file that it is in: each program that COMMAND starts would have to
+/// carry it. The kernel's own bound is `MAX_ARG_STRLEN`, 128 KiB.
+const LONGEST_LIST: usize = 64 << 10;
+
+impl Configuration {
+    /// Gives the options' values to the variables that they stand for.
+    pub fn apply(options: &Options, environment: &mut Environment) {
+        for (row, value) in &options.settings {
+            let value = match takes(row) {
+                Takes::List => {
+                    let mut list = environment.get(row.variable).unwrap_or_default().to_vec();
+                    if !list.trim_ascii().is_empty() {
+                        list.push(b',');
+                    }
+                    list.extend_from_slice(value.as_bytes());
+                    list
+                }
+                Takes::File => {
+                    library::absolute(Path::new(value)).into_os_string().as_bytes().to_vec()
+                }
+                Takes::One => value.as_bytes().to_vec(),
+            };
+            environment.set(row.variable, &value);
+        }
+    }
+
+    /// Reads the settings of an environment, and the files that they name.
+    pub fn of(environment: &Environment) -> Self {
+        let mut problems = Vec::new();
+        let mut report = |problem: &Problem<'_>| {
+            // What is right, though doubtful, is the library's to say.
+            if problem.kind != Kind::Doubtful {
+                let instead =
+                    &format_args!("COMMAND is not run (--lenient runs it, {})", problem.instead);
+                problems.push(Problem { instead, ..*problem }.to_string());
+            }
+        };
+        let (mut configuration, settings) = Self::parse(environment, &mut report);
+        if let Some(path) = settings.ipv4_only_file {
+            match read(path) {
+                Ok(text) => configuration.file = Some((path.to_vec(), text)),
+                Err(error) => settings::report_no_list(Some(path), &error, false, &mut report),
+            }
+        }
+        if let Some(path) = settings.log.and_then(|log| log.file)
+            && let Err(error) = can_be_appended_to(path)
+        {
+            settings::report_no_log(path, &error, &mut report);
+        }
+        configuration.allowlist_reporting(&mut report);
+        configuration.problems = problems;
+        configuration
+    }
+
+    /// Reads the settings of another process. The files that they name may be others there.
+    pub fn of_other(environment: &Environment) -> Self {
+        let mut problems = Vec::new();
+        let mut report = |problem: &Problem<'_>| problems.push(problem.to_string());
+        let (configuration, _) = Self::parse(environment, &mut report);
+        Self { problems, ..configuration }
+    }
+
+    fn parse<'a>(
+        environment: &'a Environment,
+        report: settings::Report<'_>,
+    ) -> (Self, Settings<'a>) {
+        let values = Values::of(environment.entries());
+        if values.unknown > 0 && !values.is_off() {
+            settings::report_unknown(environment.entries(), report);
+        }
+        let settings = values.parse(report);
+        let configuration = Self {
+            is_off: values.is_off(),
+            keepalive: settings.keepalive,
+            programs: values.programs().unwrap_or_default().to_vec(),
+            patterns: settings.ipv4_only.to_vec(),
+            file: None,
+            problems: Vec::new(),
+        };
+        (configuration, settings)
+    }
+
+    /// The allowlist of these settings.
+    pub fn allowlist(&self) -> Option<Allowlist<'_>> {
+        self.allowlist_reporting(&mut |_| {})
+    }
+
+    fn allowlist_reporting(&self, report: settings::Report<'_>) -> Option<Allowlist<'_>> {
+        let file = self.file.as_ref().map(|(path, text)| (path.as_slice(), text.as_slice()));
+        let list = settings::load_allowlist(&self.patterns, file, report);
+        list.inspect_err(|_| settings::report_no_memory(report)).ok()
+    }
+
+    /// Refuses wrong settings.
+    ///
+    /// # Errors
+    /// What is wrong with them.
+    pub fn refuse_problems(&self) -> Result<(), Failure> {
+        if self.problems.is_empty() {
+            return Ok(());
+        }
+        let message = self.problems.join("\negress-shim: ");
+        Err(Failure::new(status::SETTING, message))
+    }
+
+    /// Hands the settings on. A list file that fits into a variable goes as its patterns, so that a program
+    /// without the right to read it has them.
+    pub fn hand_on(&self, environment: &mut Environment) {
+        environment.remove(STRICT.variable);
+        environment.remove(CHECK);
+        let Some((_, text)) = &self.file else { return };
+        // What is wrong in the file is the library's to report, with its line.
+        if !self.problems.is_empty() {
+            return;
+        }
+        let list = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+        let list: Vec<_> = allowlist::patterns(list, true).map(|(_, pattern)| pattern).collect();
+        let list = [&[self.patterns.as_slice()], &list[..]].concat();
+        let list: Vec<_> = list.into_iter().filter(|pattern| !pattern.is_empty()).collect();
+        let list = list.join(&b","[..]);
+        if list.len() <= LONGEST_LIST && environment.size() + list.len() <= room_for_strings() / 4 {
+            environment.set(IPV4_ONLY.variable, &list);
+            environment.remove(IPV4_ONLY_FILE.variable);
+        }
+    }
+}
+
+/// The bytes that execve(2) takes of arguments and environment together.
+fn room_for_strings() -> usize {
+    // SAFETY: sysconf(3) takes a number.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_ARG_MAX) }).unwrap_or(128 << 10)
+}
+
+/// Reads a regular file whole. `O_NONBLOCK`, for a named pipe must not hold up the program.
+fn read(path: &[u8]) -> io::Result<Vec<u8>> {
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+        .open(OsStr::from_bytes(path))?;
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("not a regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(LARGEST_FILE as u64 + 1).read_to_end(&mut text)?;
+    if text.len() > LARGEST_FILE {
+        return Err(io::Error::other("larger than 16 MiB"));
+    }
+    Ok(text)
+}
+
+/// Whether a log file can be opened, or made. It is not made here: as root's, it would shut out a program
+/// that gives up its privileges first.
+fn can_be_appended_to(path: &[u8]) -> io::Result<()> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    match File::options().append(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let directory = match path.parent() {
+                Some(directory) if !directory.as_os_str().is_empty() => directory,
+                _ => Path::new("."),
+            };
+            let directory = CString::new(directory.as_os_str().as_bytes())?;
+            let rights = libc::W_OK | libc::X_OK;
+            // SAFETY: faccessat(2) with a C string.
+            match unsafe {
+                libc::faccessat(libc::AT_FDCWD, directory.as_ptr(), rights, libc::AT_EACCESS)
+            } {
+                0 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        }
+        result => result.map(drop),
+    }
+}

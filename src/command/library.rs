@@ -1,0 +1,120 @@
+//! Where the library is, and the `LD_PRELOAD` that names it.
+
+use std::env;
+use std::ffi::{CStr, OsStr, c_char};
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::program::Elf;
+use crate::{Failure, status};
+
+pub const NAME: &str = "libegress_shim.so";
+
+/// Finds the library.
+///
+/// # Errors
+/// Where it was looked for, or why it cannot be preloaded.
+pub fn find(given: Option<&OsStr>) -> Result<PathBuf, Failure> {
+    let places = match given {
+        Some(path) => vec![absolute(Path::new(path))],
+        None => places(),
+    };
+    let Some(library) = places.iter().find(|place| place.exists()) else {
+        let mut message = format!("cannot find {NAME}; looked for:");
+        for place in &places {
+            let _ = write!(message, "\n  {}", place.display());
+        }
+        message.push_str("\nPut it there, or name its place with --library PATH");
+        return Err(Failure::new(status::FAILED, message));
+    };
+    let refuse =
+        |why: &str| Err(Failure::new(status::FAILED, format!("{}{why}", library.display())));
+    // The loaders split LD_PRELOAD at white space and colons, and glibc's expands `$ORIGIN` in it.
+    let breaks = |byte: &u8| matches!(byte, b':' | b'$' | 0x0b) || byte.is_ascii_whitespace();
+    if library.as_os_str().as_bytes().iter().any(breaks) {
+        return refuse(": LD_PRELOAD cannot carry white space, a colon or a $; move the library");
+    }
+    if !library.is_file() {
+        return refuse(&format!(" is not a file, as {NAME} must be"));
+    }
+    if File::open(library).is_err() {
+        return refuse(" cannot be read; it must be readable for whoever runs COMMAND");
+    }
+    if Elf::of_file(library).is_none() {
+        return refuse(" is not a shared library");
+    }
+    Ok(library.clone())
+}
+
+fn places() -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    if let Some(here) = own_directory() {
+        places.push(here.join(NAME));
+        if let Some(up) = here.parent() {
+            places.extend([up.join("lib").join(NAME), up.join("lib/egress-shim").join(NAME)]);
+        }
+    }
+    let machine = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
+    places
+        .extend(["/usr/local/lib", "/usr/lib", &machine].map(|place| Path::new(place).join(NAME)));
+    places
+}
+
+/// The directory of this program's file, links resolved.
+fn own_directory() -> Option<PathBuf> {
+    let file = env::current_exe().ok().or_else(|| {
+        // Where /proc is not mounted: the name that execve(2) was given.
+        // SAFETY: getauxval(3) gives null or the address of a C string that lives as long as the process.
+        let name = unsafe {
+            let name = libc::getauxval(libc::AT_EXECFN) as *const c_char;
+            (!name.is_null()).then(|| CStr::from_ptr(name))?
+        };
+        fs::canonicalize(OsStr::from_bytes(name.to_bytes())).ok()
+    })?;
+    file.parent().map(Path::to_owned)
+}
+
+/// A path that stays right in another directory.
+pub fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// The value of `LD_PRELOAD`: the library first, then what was there, but for the library itself: another
+/// copy of it would do its work twice.
+pub fn preload(library: &Path, before: &[u8]) -> Vec<u8> {
+    let mut value = library.as_os_str().as_bytes().to_owned();
+    for entry in others(before).filter(|entry| *entry != library.as_os_str().as_bytes()) {
+        value.push(b':');
+        value.extend_from_slice(entry);
+    }
+    value
+}
+
+/// What else is preloaded. glibc's loader splits at white space too, musl's likewise.
+fn others(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&byte| byte == b':' || byte.is_ascii_whitespace() || byte == 0x0b)
+        .filter(|entry| !entry.is_empty() && !is_ours(entry))
+}
+
+/// Whether a path is that of a `libegress_shim.so`.
+pub fn is_ours(path: &[u8]) -> bool {
+    path.rsplit(|&byte| byte == b'/').next() == Some(NAME.as_bytes())
+}
+
+/// The library among the files that a process has mapped.
+pub fn mapped(maps: &[u8]) -> Option<String> {
+    let lines = maps.split(|&byte| byte == b'\n');
+    let mut paths =
+        lines.filter_map(|line| line.get(line.iter().position(|&byte| byte == b'/')?..));
+    let path = paths.find(|path| is_ours(path.strip_suffix(b" (deleted)").unwrap_or(path)))?;
+    Some(OsStr::from_bytes(path).display().to_string())
+}
+
+/// Whether the library is of this version, and so answers what `--check` asks (src/check.rs).
+pub fn knows_questions(library: &Path) -> bool {
+    let answer = concat!("loaded ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
+    fs::read(library).is_ok_and(|bytes| bytes.windows(answer.len()).any(|part| part == answer))
+}

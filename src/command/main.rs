@@ -1,0 +1,144 @@
+//! The command: runs a program with the library preloaded, or says what would become of it.
+//!
+//! It stands in front of somebody else's program, often as the first process of a container without a shell
+//! or a libc. So it is statically linked, and it ends in execve(2): arguments, environment, descriptors
+//! and signals are the program's, and pass as they came.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`options`] | the command line: one definition for parser, help, manual page and completions |
+//! | [`environment`] | the environment, byte for byte |
+//! | [`configuration`] | the settings in force: read, judged, handed on |
+//! | [`library`] | where the library is |
+//! | [`program`] | what the kernel and the loader make of COMMAND |
+//! | [`run`] | execve(2) |
+//! | [`check`], [`trial`], [`attempts`] | `--check`, the question to the library in a program, the connections that are tried |
+//! | [`inspect`], [`sockets`] | `--inspect`, and the TCP connections of a process |
+//!
+//! `settings` and `allowlist` are the library's own modules. Linking the library itself would bring its
+//! `connect` along.
+
+// std's start-up code would ignore SIGPIPE and open descriptors 0 to 2 where they are closed, both for
+// COMMAND to inherit.
+#![no_main]
+
+#[path = "../allowlist.rs"]
+mod allowlist;
+#[path = "../settings.rs"]
+mod settings;
+
+mod attempts;
+mod check;
+mod configuration;
+mod environment;
+mod inspect;
+mod library;
+mod options;
+#[cfg(feature = "pages")]
+mod pages;
+mod program;
+mod run;
+mod sockets;
+mod trial;
+
+use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+
+use configuration::Configuration;
+use environment::Environment;
+use options::Task;
+
+/// The exit statuses that are ours, beside 0 and 1.
+mod status {
+    use std::ffi::c_int;
+
+    /// A wrong setting.
+    pub use crate::settings::EXIT_CONFIG as SETTING;
+    /// As those of env(1) and other programs that run programs.
+    pub const FAILED: c_int = 125;
+    pub const CANNOT_RUN: c_int = 126;
+    pub const NOT_FOUND: c_int = 127;
+}
+
+/// Why the command cannot do what it is asked for, and its exit status.
+#[derive(Debug)]
+pub struct Failure {
+    status: c_int,
+    message: String,
+}
+
+impl Failure {
+    fn new(status: c_int, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
+    let count = usize::try_from(count).unwrap_or_default();
+    let words = (0..count).map(|index| {
+        // SAFETY: libc's start-up code passes so many C strings.
+        let word = unsafe { CStr::from_ptr(*words.add(index)) };
+        OsStr::from_bytes(word.to_bytes()).to_owned()
+    });
+    act(words.collect()).unwrap_or_else(|failure| {
+        say(failure.message);
+        failure.status
+    })
+}
+
+fn act(words: Vec<OsString>) -> Result<c_int, Failure> {
+    let mut environment = Environment::of_this_process();
+    let path = run::path(&environment);
+    #[cfg(feature = "pages")]
+    if let [_, option, directory] = words.as_slice()
+        && option == "--pages"
+    {
+        return pages::write(directory);
+    }
+    let options = options::parse(words, &path)?;
+    let command = match &options.task {
+        Task::Print(text) => return print(text).map(|()| 0),
+        Task::Inspect(process) => return inspect::inspect(process),
+        Task::Check(_, command) | Task::Run(command) => command,
+    };
+    Configuration::apply(&options, &mut environment);
+    let configuration = Configuration::of(&environment);
+    if let Task::Check(host, _) = &options.task {
+        return check::check(host, command, &options, &configuration, environment);
+    }
+    if !options.lenient {
+        configuration.refuse_problems()?;
+    }
+    let library = library::find(options.library.as_deref())?;
+    let file = program::find(&command[0], &path).map_err(|failure| Failure {
+        message: failure.message
+            + &options::forgotten_value(&options.settings, &path).unwrap_or_default(),
+        ..failure
+    })?;
+    let program = program::examine(&file, &path)?;
+    if let Some(obstacle) = program.obstacle(&library) {
+        say(format_args!("warning: {}; {}", obstacle.why, obstacle.instead));
+    }
+    configuration.hand_on(&mut environment);
+    run::exec(&file, command, &program, &library, environment)
+}
+
+/// Writes a message in one piece. A standard error that nobody reads must not end us by SIGPIPE.
+fn say(message: impl std::fmt::Display) {
+    let line = format!("egress-shim: {message}\n");
+    // SAFETY: signal(2) with the kernel's own constants and the handler that it gave.
+    unsafe {
+        let before = libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        let _ = io::stderr().write_all(line.as_bytes());
+        libc::signal(libc::SIGPIPE, before);
+    }
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::new(status::FAILED, format!("standard output: {error}")))
+}

@@ -1,0 +1,311 @@
+//! The options: one definition, of which the parser, `--help`, the manual page and the completions of
+//! shells are made. Those that are settings come from the table that the library reads too.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt::{Display, Write};
+
+use clap::builder::OsStringValueParser;
+use clap::error::{ContextKind, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
+
+use crate::program;
+use crate::settings::{Row, TABLE};
+use crate::{Failure, status};
+
+/// What a command line asks for.
+pub struct Options {
+    /// Variables and the values that options give them, in the order of the table.
+    pub settings: Vec<(&'static Row, OsString)>,
+    pub lenient: bool,
+    pub library: Option<OsString>,
+    pub task: Task,
+}
+
+pub enum Task {
+    Run(Vec<OsString>),
+    Check(OsString, Vec<OsString>),
+    Inspect(OsString),
+    /// Text for standard output: the help, the version.
+    Print(String),
+}
+
+const ABOUT: &str = "\
+Runs COMMAND with libegress_shim.so preloaded, so that, COMMAND unchanged,
+  - the hosts you list resolve to IPv4 addresses only: no IPv6 black hole;
+  - each outbound TCP connection sends keepalive probes: no NAT forgets it.
+COMMAND takes over this very process: its PID, signals, descriptors and exit
+status are its own.";
+
+const USAGE: &str = "egress-shim [OPTION]... [--] COMMAND [ARG]...
+       egress-shim [OPTION]... --check HOST[:PORT] [-- COMMAND]
+       egress-shim --inspect PID";
+
+const TEMPLATE: &str = "\
+Usage: {usage}
+
+{about}
+
+Options ('--option VALUE' or '--option=VALUE'; the first other word is COMMAND):
+{options}{after-help}";
+
+const PATTERNS: &str = "\
+A PATTERN is  api.openai.com  that name      *.openai.com  every name below it
+              .openai.com     both           *             all but localhost
+              !PATTERN        none of these, whatever else is listed";
+
+const OUTRO: &str = "\
+The library is --library PATH, or the first libegress_shim.so among: the
+directory of egress-shim itself (links resolved), ../lib and ../lib/egress-shim
+from there, /usr/local/lib, /usr/lib, /usr/lib/MACHINE-linux-gnu.
+
+Exit status: COMMAND's own, or
+   78  a setting is wrong (the message names it)
+  125  egress-shim itself failed: wrong usage, no library
+  126  COMMAND was found but cannot be run
+  127  COMMAND was not found
+Of --check: 0 if the host is reached with these settings, 1 if it is not, or
+only after a wait. Of --inspect: 0 if nothing is amiss, 1 if something is.
+
+Example:
+  egress-shim --ipv4-only api.openai.com --keepalive idle=45 -- python3 app.py";
+
+/// The definition of the command line.
+pub fn definition() -> Command {
+    let mut command = Command::new("egress-shim")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about(ABOUT)
+        .override_usage(USAGE)
+        .help_template(TEMPLATE)
+        .term_width(80)
+        .after_help(after_help());
+    for row in TABLE.iter().filter(|row| !row.option.is_empty()) {
+        let arg = value(row.variable, long(row), row.metavariable, help_of(row));
+        command = command.arg(match takes(row) {
+            Takes::List => arg.action(ArgAction::Append),
+            Takes::File => arg.value_hint(ValueHint::FilePath),
+            Takes::One => arg.overrides_with(row.variable),
+        });
+    }
+    let library =
+        value("library", "library", "PATH", "the library to preload (default: see below)");
+    let check = "run nothing; say whether the library gets loaded, what HOST resolves to without and with \
+                 it, whether PORT answers over IPv4 and IPv6, and what to do (default: port 443)";
+    let inspect = "look at a running process: whether the library is in it, with which settings, and \
+                   its TCP connections; in a container, PID is 1";
+    command
+        .arg(library.overrides_with("library").value_hint(ValueHint::FilePath))
+        .arg(Arg::new("lenient").long("lenient").action(ArgAction::SetTrue).help(
+            "run COMMAND in spite of a wrong setting, without it (default: report it and exit 78)",
+        ))
+        .arg(value("check", "check", "HOST[:PORT]", check).value_hint(ValueHint::Hostname))
+        .arg(value("inspect", "inspect", "PID", inspect))
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .num_args(0..)
+                .trailing_var_arg(true)
+                .value_hint(ValueHint::CommandWithArguments)
+                .value_parser(OsStringValueParser::new())
+                .hide(true),
+        )
+}
+
+/// What the help and the manual page say of a setting.
+pub fn help_of(row: &Row) -> String {
+    format!("{} (default: {})", row.help, row.default)
+}
+
+fn value(
+    id: &'static str,
+    long: &'static str,
+    metavariable: &'static str,
+    help: impl Into<String>,
+) -> Arg {
+    Arg::new(id)
+        .long(long)
+        .value_name(metavariable)
+        .value_parser(OsStringValueParser::new())
+        .help(help.into())
+}
+
+fn long(row: &'static Row) -> &'static str {
+    row.option.trim_start_matches('-')
+}
+
+/// How a setting that is given more than once, or in the environment too, is taken.
+#[derive(PartialEq, Eq)]
+pub enum Takes {
+    /// Adds to the environment and to the one before it.
+    List,
+    /// A file: there can be one. A relative path is made absolute, since the programs that open it may
+    /// run in other directories.
+    File,
+    /// The last one wins.
+    One,
+}
+
+pub fn takes(row: &Row) -> Takes {
+    match row.metavariable {
+        "PATTERN" | "NAME" => Takes::List,
+        "FILE" => Takes::File,
+        _ => Takes::One,
+    }
+}
+
+fn after_help() -> String {
+    let width = TABLE.iter().map(|row| row.variable.len()).max().unwrap_or_default();
+    let mut text =
+        format!("{PATTERNS}\n\nEnvironment (options set these; list options add to it):\n");
+    for row in &TABLE {
+        let what =
+            if row.option.is_empty() { row.help.to_owned() } else { format!("as {}", row.option) };
+        for (index, line) in fill(&what, 76 - width).iter().enumerate() {
+            let variable = if index == 0 { row.variable } else { "" };
+            let _ = writeln!(text, "  {variable:width$}  {line}");
+        }
+    }
+    let _ =
+        writeln!(text, "  {:width$}  the library goes first; what is there is kept", "LD_PRELOAD");
+    text + "\n" + OUTRO
+}
+
+/// Breaks a text into lines of at most so many characters.
+fn fill(text: &str, width: usize) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    for word in text.split_whitespace() {
+        if lines.last().is_some_and(|line| !line.is_empty() && line.len() + 1 + word.len() > width)
+        {
+            lines.push(String::new());
+        }
+        if let Some(line) = lines.last_mut() {
+            if !line.is_empty() {
+                line.push(' ');
+            }
+            line.push_str(word);
+        }
+    }
+    lines
+}
+
+/// Reads a command line, the program's own name first.
+///
+/// # Errors
+/// What is wrong with it, and what would be right.
+pub fn parse(words: Vec<OsString>, path: &OsStr) -> Result<Options, Failure> {
+    let mut matches = match definition().try_get_matches_from(words) {
+        Ok(matches) => matches,
+        Err(error) => {
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => Ok(Options {
+                    settings: Vec::new(),
+                    lenient: false,
+                    library: None,
+                    task: Task::Print(error.to_string()),
+                }),
+                _ => Err(wrong(&error)),
+            };
+        }
+    };
+    let mut settings = Vec::new();
+    for row in TABLE.iter().filter(|row| !row.option.is_empty()) {
+        for value in matches.remove_many::<OsString>(row.variable).into_iter().flatten() {
+            settings.push((row, not_empty(row.option, value)?));
+        }
+    }
+    let library = take(&mut matches, "library")?;
+    let check = take(&mut matches, "check")?;
+    let inspect = take(&mut matches, "inspect")?;
+    let command: Vec<_> =
+        matches.remove_many::<OsString>("command").into_iter().flatten().collect();
+    let task = match (check, inspect) {
+        (Some(_), Some(_)) => return Err(usage("--check and --inspect cannot go together")),
+        (Some(host), None) => Task::Check(host, command),
+        (None, Some(pid)) => {
+            let given = settings.first().map(|(row, _)| row.option.into());
+            if let Some(word) = given.or_else(|| command.first().cloned()) {
+                let word = word.display();
+                return Err(usage(format!(
+                    "--inspect changes and runs nothing, so '{word}' has no place here"
+                )));
+            }
+            Task::Inspect(pid)
+        }
+        (None, None) if command.is_empty() => {
+            let forgotten = forgotten_value(&settings, path).unwrap_or_default();
+            return Err(usage(format!(
+                "no COMMAND to run, as in: egress-shim --ipv4-only HOST curl https://HOST/{forgotten}"
+            )));
+        }
+        (None, None) => Task::Run(command),
+    };
+    Ok(Options { settings, lenient: matches.get_flag("lenient"), library, task })
+}
+
+/// The value of an option that may be given once.
+fn take(matches: &mut ArgMatches, id: &str) -> Result<Option<OsString>, Failure> {
+    let value = matches.remove_one::<OsString>(id);
+    value.map(|value| not_empty(&format!("--{id}"), value)).transpose()
+}
+
+fn not_empty(option: &str, value: OsString) -> Result<OsString, Failure> {
+    if value.is_empty() { Err(missing_value(option)) } else { Ok(value) }
+}
+
+fn missing_value(option: &str) -> Failure {
+    let (what, example) = match option {
+        "--ipv4-only" => ("PATTERN", "api.openai.com"),
+        "--ipv4-only-file" => ("FILE", "/etc/egress-shim.hosts"),
+        "--keepalive" => ("SPEC", "idle=60,interval=60,count=5"),
+        "--program" => ("NAME", "python3"),
+        "--log" => ("FILTER", "debug"),
+        "--log-file" => ("FILE", "/tmp/egress-shim.log"),
+        "--library" => ("PATH", "/usr/local/lib/libegress_shim.so"),
+        "--check" => ("HOST", "api.openai.com"),
+        _ => ("PID", "1"),
+    };
+    usage(format!("{option} needs a {what}, as in: {option} {example}"))
+}
+
+/// Where COMMAND is missing or is not there: says so if a program stands in the place of an option's
+/// value, as in `--ipv4-only curl https://api.openai.com`.
+pub fn forgotten_value(settings: &[(&'static Row, OsString)], path: &OsStr) -> Option<String> {
+    let (row, value) = settings
+        .iter()
+        .find(|(row, value)| takes(row) == Takes::List && program::find(value, path).is_ok())?;
+    let (option, value) = (row.option, value.display());
+    Some(format!(
+        " ({value} is a program, but here it is the {} of {option}: was that forgotten?)",
+        row.metavariable
+    ))
+}
+
+/// What clap has to say, in our words.
+fn wrong(error: &clap::Error) -> Failure {
+    let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
+    let arg = context(ContextKind::InvalidArg);
+    // As clap shows it: `--keepalive <SPEC>`.
+    let option = arg.split([' ', '=']).next().unwrap_or_default();
+    match error.kind() {
+        ErrorKind::UnknownArgument => {
+            let suggested = context(ContextKind::SuggestedArg);
+            let meant = if suggested.is_empty() {
+                String::new()
+            } else {
+                format!(" (did you mean {suggested}?)")
+            };
+            usage(format!(
+                "unknown option {option}{meant}; a COMMAND that begins with '-' goes after '--'"
+            ))
+        }
+        ErrorKind::InvalidValue => missing_value(option),
+        ErrorKind::TooManyValues => usage(format!("{option} takes no value")),
+        ErrorKind::ArgumentConflict => {
+            usage(format!("{option} is given twice, but there can be only one"))
+        }
+        _ => usage(error.to_string().trim_end()),
+    }
+}
+
+fn usage(message: impl Display) -> Failure {
+    Failure::new(status::FAILED, format!("{message}; see egress-shim --help"))
+}

@@ -1,0 +1,341 @@
+//! What the kernel and the dynamic loader will make of COMMAND: which file runs, and whether anything can
+//! be preloaded into it.
+
+use std::ffi::{CString, OsStr, OsString};
+use std::fmt;
+use std::fs::{self, File, Metadata};
+use std::io::Read;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use object::Endianness;
+use object::elf::{FileHeader32, FileHeader64};
+use object::read::ReadCache;
+use object::read::elf::{FileHeader, ProgramHeader};
+
+use crate::{Failure, status};
+
+/// Finds the file that execvp(3) would run.
+///
+/// # Errors
+/// Why there is none, with the exit status that says so.
+pub fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
+    let shown = name.display();
+    if name.is_empty() {
+        return Err(Failure::new(status::NOT_FOUND, "COMMAND is an empty word"));
+    }
+    let mut failure = Failure::new(
+        status::NOT_FOUND,
+        if name.as_bytes().contains(&b'/') {
+            format!("{shown}: no such file")
+        } else {
+            format!("{shown}: not found in PATH ({})", path.display())
+        },
+    );
+    for file in candidates(name, path) {
+        let Ok(metadata) = fs::metadata(&file) else { continue };
+        let shown = file.display();
+        if metadata.is_dir() {
+            failure = Failure::new(status::CANNOT_RUN, format!("{shown} is a directory"));
+        } else if metadata.is_file() && is_executable(&file) {
+            return Ok(file);
+        } else {
+            failure = Failure::new(status::CANNOT_RUN, format!("{shown} is not executable"));
+        }
+    }
+    Err(failure)
+}
+
+fn candidates(name: &OsStr, path: &OsStr) -> Vec<PathBuf> {
+    if name.as_bytes().contains(&b'/') {
+        // A script's name goes to its interpreter, which must not take it for an option.
+        let prefix = if name.as_bytes().starts_with(b"-") { "./" } else { "" };
+        return vec![Path::new(prefix).join(name)];
+    }
+    let directories = path.as_bytes().split(|&byte| byte == b':');
+    // An empty element is the current directory.
+    directories
+        .map(|directory| if directory.is_empty() { b"." } else { directory })
+        .map(|directory| Path::new(OsStr::from_bytes(directory)).join(name))
+        .collect()
+}
+
+fn is_executable(file: &Path) -> bool {
+    let Ok(file) = CString::new(file.as_os_str().as_bytes()) else { return false };
+    // SAFETY: faccessat(2) with a C string.
+    unsafe { libc::faccessat(libc::AT_FDCWD, file.as_ptr(), libc::X_OK, libc::AT_EACCESS) == 0 }
+}
+
+/// The program that the kernel loads in the end.
+pub struct Program {
+    /// Its file: that of a script is its interpreter.
+    pub file: PathBuf,
+    /// None where the file cannot be read, or is no ELF file.
+    pub elf: Option<Elf>,
+    /// A text without `#!`, which execvp(3) gives to /bin/sh.
+    pub is_text: bool,
+}
+
+/// What programs and libraries must have in common.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Architecture {
+    wide: bool,
+    little_endian: bool,
+    machine: u16,
+}
+
+/// What an ELF file says of itself.
+pub struct Elf {
+    architecture: Architecture,
+    /// Its dynamic loader.
+    pub interpreter: Option<PathBuf>,
+    /// Whether it asks for none: it is statically linked, or such a loader itself.
+    pub is_static: bool,
+    /// Whether the Go toolchain has made it.
+    go: bool,
+}
+
+/// `BINPRM_MAX_RECURSION` in the kernel's fs/exec.c: how often a `#!` may lead to another.
+const MOST_INTERPRETERS: usize = 5;
+
+/// Follows `#!` lines from a file to the program that the kernel loads in the end.
+///
+/// # Errors
+/// An interpreter that is not there.
+pub fn examine(file: &Path, path: &OsStr) -> Result<Program, Failure> {
+    let mut program = Program { file: file.to_owned(), elf: None, is_text: false };
+    for depth in 0..MOST_INTERPRETERS {
+        let Ok(mut opened) = File::open(&program.file) else { break };
+        let mut start = Vec::new();
+        let _ = opened.by_ref().take(1024).read_to_end(&mut start);
+        if start.starts_with(&object::elf::ELFMAG) {
+            program.elf = Elf::read(opened);
+            break;
+        }
+        let Some(line) = start.strip_prefix(b"#!") else {
+            // What holds a NUL is for binfmt_misc.
+            program.is_text = depth == 0 && !start.contains(&0);
+            break;
+        };
+        let line = line.split(|&byte| byte == b'\n').next().unwrap_or_default();
+        let Some(interpreter) = interpreter(&program.file, line, path)? else { break };
+        program.file = interpreter;
+    }
+    Ok(program)
+}
+
+/// The program that a `#!` line names, behind env(1) too.
+fn interpreter(script: &Path, line: &[u8], path: &OsStr) -> Result<Option<PathBuf>, Failure> {
+    let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
+    let Some(word) = words.next() else { return Ok(None) };
+    let file = Path::new(OsStr::from_bytes(word));
+    if !file.is_file() || !is_executable(file) {
+        let (name, why) = match word.strip_suffix(b"\r") {
+            Some(name) => (name, " (that line ends in a carriage return)"),
+            None => (word, ""),
+        };
+        return Err(Failure::new(
+            status::CANNOT_RUN,
+            format!(
+                "{} cannot be run: its interpreter {} is not there or not executable{why}",
+                script.display(),
+                OsStr::from_bytes(name).display()
+            ),
+        ));
+    }
+    if file.file_name() != Some(OsStr::new("env")) {
+        return Ok(Some(file.to_owned()));
+    }
+    let name = words.find(|word| !word.starts_with(b"-") && !word.contains(&b'='));
+    // Where it is not found, env says so better.
+    Ok(find(OsStr::from_bytes(name.unwrap_or_default()), path).ok())
+}
+
+impl Elf {
+    fn read(file: File) -> Option<Self> {
+        let cache = ReadCache::new(file);
+        read_as::<FileHeader64<Endianness>>(&cache)
+            .or_else(|| read_as::<FileHeader32<Endianness>>(&cache))
+    }
+
+    /// Reads the headers of a file, if it is an ELF file.
+    pub fn of_file(path: &Path) -> Option<Self> {
+        Self::read(File::open(path).ok()?)
+    }
+
+    /// Whether one can be loaded into the other.
+    pub fn is_of_the_same_architecture(&self, other: &Self) -> bool {
+        self.architecture == other.architecture
+    }
+}
+
+fn read_as<Header: FileHeader<Endian = Endianness>>(cache: &ReadCache<File>) -> Option<Elf> {
+    /// `ELF_NOTE_GOBUILDID_TAG` in Go's cmd/internal/buildid/note.go.
+    const GO_BUILD_ID: u32 = 4;
+    let header = Header::parse(cache).ok()?;
+    let endian = header.endian().ok()?;
+    let mut elf = Elf {
+        architecture: Architecture {
+            wide: header.is_class_64(),
+            little_endian: endian == Endianness::Little,
+            machine: header.e_machine(endian).0,
+        },
+        interpreter: None,
+        is_static: false,
+        go: false,
+    };
+    // A file that is cut off there proves nothing.
+    let Ok(segments) = header.program_headers(endian, cache) else { return Some(elf) };
+    for segment in segments {
+        if let Ok(Some(path)) = segment.interpreter(endian, cache) {
+            elf.interpreter = Some(PathBuf::from(OsString::from_vec(path.to_vec())));
+        }
+        if let Ok(Some(notes)) = segment.notes(endian, cache) {
+            elf.go |= notes
+                .flatten()
+                .any(|note| note.name() == b"Go" && note.n_type(endian).0 == GO_BUILD_ID);
+        }
+    }
+    elf.is_static = elf.interpreter.is_none();
+    Some(elf)
+}
+
+impl fmt::Display for Elf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.architecture.wide { "64-bit " } else { "32-bit " })?;
+        match self.architecture.machine {
+            3 => f.write_str("x86"),
+            40 => f.write_str("ARM"),
+            62 => f.write_str("x86-64"),
+            183 => f.write_str("AArch64"),
+            243 => f.write_str("RISC-V"),
+            machine => write!(f, "ELF machine {machine}"),
+        }
+    }
+}
+
+/// Why the library does not do its work in a program.
+pub struct Obstacle {
+    pub why: String,
+    /// What follows, and what helps.
+    pub instead: &'static str,
+    /// Whether the loader may load the library all the same.
+    pub loads: bool,
+}
+
+const NOT_LOADED: &str = "it runs without egress-shim, but programs that it starts may load it";
+const GO: &str = "Go asks the kernel itself, past libc, so its connections get no keepalive; \
+                  GODEBUG=netdns=cgo helps lookups where it is linked with cgo";
+
+impl Program {
+    /// What keeps the library from doing its work in this program, if anything does.
+    pub fn obstacle(&self, library: &Path) -> Option<Obstacle> {
+        // Another one of us puts the library into what it runs.
+        if self.file.file_name() == Some(OsStr::new("egress-shim")) {
+            return None;
+        }
+        let file = self.file.display();
+        let not_loaded = |why| Some(Obstacle { why, instead: NOT_LOADED, loads: false });
+        if let Some(elf) = &self.elf {
+            // The dynamic loader has no interpreter of its own; started by hand, it does preload.
+            let is_loader = self.file.file_name().is_some_and(|name| {
+                let name = name.as_bytes();
+                name.ends_with(b".so") || name.windows(4).any(|part| part == b".so.")
+            });
+            if elf.is_static && !is_loader {
+                let why =
+                    format!("{file} is statically linked, so nothing can be preloaded into it");
+                if elf.go {
+                    let why = format!(
+                        "{file} is a program of Go and is statically linked, so nothing can be preloaded into it"
+                    );
+                    return not_loaded(why);
+                }
+                return not_loaded(why);
+            }
+            if let Some(ours) =
+                Elf::of_file(library).filter(|ours| !ours.is_of_the_same_architecture(elf))
+            {
+                let library = library.display();
+                return not_loaded(format!("{file} is {elf}, but {library} is {ours}"));
+            }
+        }
+        if let Some(who) = self.privilege() {
+            return not_loaded(format!("{file} {who}, so the loader ignores LD_PRELOAD for it"));
+        }
+        let go = self.elf.as_ref().is_some_and(|elf| elf.go);
+        go.then(|| Obstacle { why: format!("{file} is a program of Go"), instead: GO, loads: true })
+    }
+
+    /// What makes the loader ignore `LD_PRELOAD`: `AT_SECURE`, which `cap_bprm_creds_from_file` in the kernel's
+    /// security/commoncap.c sets if the new effective IDs differ from the real ones, or if file
+    /// capabilities count, which they do for everyone but root.
+    fn privilege(&self) -> Option<String> {
+        let metadata = fs::metadata(&self.file).ok()?;
+        let who = set_id(&metadata).or_else(|| {
+            // SAFETY: getuid(2) always succeeds.
+            let is_root = unsafe { libc::getuid() } == 0;
+            (!is_root && has_capabilities(&self.file)).then(|| "has file capabilities".to_owned())
+        })?;
+        (!is_nosuid(&self.file)).then_some(who)
+    }
+}
+
+fn set_id(metadata: &Metadata) -> Option<String> {
+    // Without the group's x, the bit is for mandatory locking.
+    const SET_GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;
+    // SAFETY: prctl(2) without a pointer; getuid(2) and getgid(2) always succeed.
+    let (no_new_privileges, user, group) = unsafe {
+        (libc::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0) == 1, libc::getuid(), libc::getgid())
+    };
+    if no_new_privileges {
+        None
+    } else if metadata.mode() & libc::S_ISUID != 0 && metadata.uid() != user {
+        Some(format!("is set-user-ID to user {}", metadata.uid()))
+    } else if metadata.mode() & SET_GROUP == SET_GROUP && metadata.gid() != group {
+        Some(format!("is set-group-ID to group {}", metadata.gid()))
+    } else {
+        None
+    }
+}
+
+/// Whether a file has capabilities that its programs get: `struct vfs_cap_data` in linux/capability.h. Those
+/// that are only inheritable give none.
+fn has_capabilities(file: &Path) -> bool {
+    const EFFECTIVE: u32 = 1;
+    let Ok(file) = CString::new(file.as_os_str().as_bytes()) else { return false };
+    let mut data = [0_u8; 24];
+    // SAFETY: two C strings and a local of the length given.
+    let length = unsafe {
+        libc::getxattr(
+            file.as_ptr(),
+            c"security.capability".as_ptr(),
+            data.as_mut_ptr().cast(),
+            data.len(),
+        )
+    };
+    if length <= 0 {
+        return false;
+    }
+    let word = |index: usize| {
+        u32::from_le_bytes([
+            data[4 * index],
+            data[4 * index + 1],
+            data[4 * index + 2],
+            data[4 * index + 3],
+        ])
+    };
+    // The flags; then for the lower and the upper 32 capabilities the permitted and the inheritable ones.
+    word(0) & EFFECTIVE != 0 || word(1) != 0 || word(3) != 0
+}
+
+/// Whether set-user-ID bits and capabilities do not count where the file lies.
+fn is_nosuid(file: &Path) -> bool {
+    let Ok(file) = CString::new(file.as_os_str().as_bytes()) else { return false };
+    // SAFETY: a C string and a zeroed local, which statvfs(3) fills; all zeros are a valid statvfs.
+    unsafe {
+        let mut status: libc::statvfs = std::mem::zeroed();
+        libc::statvfs(file.as_ptr(), &raw mut status) == 0 && status.f_flag & libc::ST_NOSUID != 0
+    }
+}

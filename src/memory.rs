@@ -1,0 +1,213 @@
+//! The library's own memory: nothing is taken from the program's malloc, which may be jemalloc, a heap
+//! profiler that connects, or exhausted.
+//!
+//! What a start needs lies in a reserve inside the library. What is large, or does not fit there any more,
+//! is mapped from the kernel, page by page, and given back when it is freed. Takes no lock, so it works in
+//! a child that was forked while another thread was here.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::UnsafeCell;
+use std::ptr::{null_mut, slice_from_raw_parts_mut};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+/// The bytes of the reserve. A page of it costs nothing until it is used.
+const RESERVE: usize = 64 << 10;
+/// What is this large or larger is mapped.
+const LARGE: usize = 32 << 10;
+
+/// The allocator. Every failure is a null pointer, as `GlobalAlloc` asks.
+#[derive(Debug)]
+#[repr(C)]
+pub struct Memory {
+    /// How many bytes of the reserve are given out. In front: on the page that is used first.
+    used: AtomicUsize,
+    /// Only the part that an allocation was given is accessed, and only through that allocation.
+    reserve: UnsafeCell<[Unit; RESERVE / size_of::<Unit>()]>,
+}
+
+/// What the reserve is aligned as.
+type Unit = u128;
+
+// SAFETY: the reserve is handed out in parts that do not overlap, by an atomic count.
+unsafe impl Sync for Memory {}
+
+impl Memory {
+    /// An allocator that has given out nothing yet.
+    #[must_use]
+    #[allow(clippy::large_stack_arrays, reason = "a static is not on the stack")]
+    pub const fn new() -> Self {
+        let reserve = UnsafeCell::new([0; RESERVE / size_of::<Unit>()]);
+        Self { used: AtomicUsize::new(0), reserve }
+    }
+
+    fn start(&self) -> *mut u8 {
+        self.reserve.get().cast()
+    }
+
+    /// The part of the reserve that an allocation has, if it is there.
+    fn offset(&self, block: *mut u8) -> Option<usize> {
+        block.addr().checked_sub(self.start().addr()).filter(|offset| *offset < RESERVE)
+    }
+
+    fn reserve(&self, layout: Layout) -> Option<*mut u8> {
+        let mut used = self.used.load(Relaxed);
+        loop {
+            let start = used.checked_next_multiple_of(layout.align())?;
+            let end = start.checked_add(layout.size()).filter(|end| *end <= RESERVE)?;
+            // What the last owner of this part wrote there comes before what the next one does.
+            match self.used.compare_exchange_weak(used, end, Acquire, Relaxed) {
+                // SAFETY: `start` is within the reserve.
+                Ok(_) => return Some(unsafe { self.start().add(start) }),
+                Err(now) => used = now,
+            }
+        }
+    }
+}
+
+// SAFETY: blocks are of the size and alignment asked for and do not overlap: parts of the reserve by its
+// count (which is aligned as the largest alignment taken there), or mappings of their own.
+unsafe impl GlobalAlloc for Memory {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        if layout.align() > PAGE {
+            return null_mut();
+        }
+        let small = layout.size() < LARGE && layout.align() <= align_of::<Unit>();
+        small.then(|| self.reserve(layout)).flatten().unwrap_or_else(|| map(layout.size()))
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: this function's own contract.
+        let block = unsafe { self.alloc(layout) };
+        // A mapping is zero already, and touching all of it would take its memory.
+        if !block.is_null() && self.offset(block).is_some() {
+            // SAFETY: the block has just been allocated with this size.
+            unsafe { block.write_bytes(0, layout.size()) };
+        }
+        block
+    }
+
+    unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
+        let Some(start) = self.offset(block) else {
+            // SAFETY: not of the reserve, so a mapping of this size, which its owner gives up.
+            return unsafe { unmap(slice_from_raw_parts_mut(block, layout.size())) };
+        };
+        // The last block goes back to the reserve; others stay taken, as there are few of them.
+        let end = start.saturating_add(layout.size());
+        let _ = self.used.compare_exchange(end, start, Release, Relaxed);
+    }
+}
+
+/// No page is smaller, on any machine that Linux runs on.
+const PAGE: usize = 4096;
+
+fn map(size: usize) -> *mut u8 {
+    crate::process::keeping_errno(|| {
+        // SAFETY: mmap(2) of new memory, wherever the kernel likes.
+        let block = unsafe {
+            let (access, kind) =
+                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+            // Words for the kernel: of an int that is passed on the stack half would be whatever was there.
+            let (anywhere, offset) = (0_usize, 0_usize);
+            libc::syscall(libc::SYS_mmap, anywhere, size, access, kind, -1, offset)
+        };
+        // libc's error is -1, and the kernel gives no address of the upper half.
+        usize::try_from(block).map_or(null_mut(), std::ptr::with_exposed_provenance_mut)
+    })
+}
+
+/// # Safety
+/// A mapping of [`map`], which nobody uses any more.
+unsafe fn unmap(block: *mut [u8]) {
+    // SAFETY: this function's own contract.
+    crate::process::keeping_errno(|| unsafe {
+        libc::syscall(libc::SYS_munmap, block.cast::<u8>(), block.len())
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layout(size: usize, align: usize) -> Layout {
+        Layout::from_size_align(size, align).expect("a layout")
+    }
+
+    #[test]
+    fn blocks_are_aligned_and_do_not_overlap() {
+        let memory = Box::new(Memory::new());
+        let mut blocks = Vec::new();
+        for (index, (size, align)) in [
+            (1, 1),
+            (3, 8),
+            (100, 16),
+            (LARGE, 8),
+            (5, 4),
+            (40, 64),
+            (LARGE - 1, 1),
+            (70_000, 4096),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let layout = layout(size, align);
+            // SAFETY: a layout that is not empty.
+            let block = unsafe { memory.alloc(layout) };
+            assert!(!block.is_null() && block.addr().is_multiple_of(align), "{size}, {align}");
+            let mark = u8::try_from(index).expect("few blocks");
+            // SAFETY: the block has this size.
+            unsafe { block.write_bytes(mark, size) };
+            blocks.push((block, layout, mark));
+        }
+        for (block, layout, mark) in blocks {
+            // SAFETY: the block is this test's, and is given back once.
+            unsafe {
+                let bytes = std::slice::from_raw_parts(block, layout.size());
+                assert!(bytes.iter().all(|byte| *byte == mark), "{layout:?} is overwritten");
+                memory.dealloc(block, layout);
+            }
+        }
+    }
+
+    #[test]
+    fn the_last_block_goes_back_and_zeroed_memory_is_zero() {
+        let memory = Box::new(Memory::new());
+        let layout = layout(1000, 8);
+        for round in 0..1000 {
+            // SAFETY: a layout that is not empty; each block is given back once.
+            unsafe {
+                let block = memory.alloc_zeroed(layout);
+                let bytes = std::slice::from_raw_parts(block, layout.size());
+                assert!(bytes.iter().all(|byte| *byte == 0), "round {round}");
+                block.write_bytes(7, layout.size());
+                memory.dealloc(block, layout);
+            }
+        }
+        assert_eq!(memory.used.load(Relaxed), 0);
+    }
+
+    #[test]
+    fn when_the_reserve_is_used_up_memory_is_mapped() {
+        let memory = Box::new(Memory::new());
+        let layout = layout(LARGE / 2, 8);
+        // SAFETY: a layout that is not empty.
+        let blocks: Vec<_> = (0..10).map(|_| unsafe { memory.alloc(layout) }).collect();
+        let within = blocks.iter().filter(|block| memory.offset(**block).is_some()).count();
+        assert_eq!(within, RESERVE / layout.size(), "blocks of the reserve");
+        for block in blocks {
+            assert!(!block.is_null());
+            // SAFETY: a block of this layout, given back once.
+            unsafe { memory.dealloc(block, layout) };
+        }
+    }
+
+    #[test]
+    fn what_the_kernel_refuses_is_a_null_pointer_and_errno_stays() {
+        let memory = Box::new(Memory::new());
+        crate::process::set_errno(77);
+        // SAFETY: a layout that is not empty.
+        let block = unsafe { memory.alloc(layout(isize::MAX as usize - 4096, 1)) };
+        assert!(block.is_null());
+        assert_eq!(crate::process::errno(), 77);
+    }
+}

@@ -1,0 +1,481 @@
+//! The process that the library is a guest in: errno, environment, privilege, libc, cancellation, files.
+//!
+//! Nothing here has a policy or takes a lock. Where a name differs between the libcs in the
+//! field, it is looked for by a weak reference, which the dynamic loader leaves null.
+
+use std::ffi::CStr;
+use std::fmt;
+
+use libc::{c_char, c_int};
+
+/// Declares a function that not every libc has: `Some` where the loader found it. Rust has no weak
+/// references that are stable, so the assembler makes a slot for the loader to fill.
+macro_rules! weak {
+    ($slot:ident: $type:ty = $symbol:literal, $label:literal) => {
+        std::arch::global_asm!(
+            concat!(".weak ", $symbol),
+            ".pushsection .data.rel.ro.egress_shim_weak,\"aw\"",
+            concat!(".globl ", $label),
+            concat!(".hidden ", $label),
+            ".balign 8",
+            concat!($label, ":"),
+            concat!(".quad ", $symbol),
+            ".popsection",
+        );
+        unsafe extern "C" {
+            #[link_name = $label]
+            static $slot: Option<$type>;
+        }
+    };
+}
+#[cfg(portable)]
+pub(crate) use weak;
+
+/// The calling thread's errno.
+#[must_use]
+pub fn errno() -> c_int {
+    // SAFETY: errno's address is valid as long as its thread lives.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Sets the calling thread's errno.
+pub fn set_errno(errno: c_int) {
+    // SAFETY: as in `errno`.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// Runs `f` and leaves errno as the caller had it.
+pub fn keeping_errno<T>(f: impl FnOnce() -> T) -> T {
+    let errno = errno();
+    let value = f();
+    set_errno(errno);
+    value
+}
+
+/// Runs `f` in a frame of its own, so that its caller needs none and another call of that can be a jump.
+#[inline(never)]
+pub fn in_own_frame<T>(f: impl FnOnce() -> T) -> T {
+    f()
+}
+
+/// An errno, and libc's text for those that files and sockets give most. libc's own strerror(3) allocates, and takes
+/// the locks of the message catalogues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Errno(pub c_int);
+
+impl fmt::Display for Errno {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.0 {
+            libc::EPERM => "Operation not permitted",
+            libc::ENOENT => "No such file or directory",
+            libc::EINTR => "Interrupted system call",
+            libc::EIO => "Input/output error",
+            libc::ENXIO => "No such device or address (a pipe that nobody reads?)",
+            libc::EBADF => "Bad file descriptor",
+            libc::EAGAIN => "Resource temporarily unavailable",
+            libc::ENOMEM => "Cannot allocate memory",
+            libc::EACCES => "Permission denied",
+            libc::ENOTDIR => "Not a directory",
+            libc::EISDIR => "Is a directory",
+            libc::EINVAL => "Invalid argument",
+            libc::EMFILE => "Too many open files",
+            libc::ENFILE => "Too many open files in system",
+            libc::ENOSPC => "No space left on device",
+            libc::EROFS => "Read-only file system",
+            libc::ENAMETOOLONG => "File name too long",
+            libc::ENOSYS => "Function not implemented",
+            libc::ENOBUFS => "No buffer space available",
+            libc::ELOOP => "Too many levels of symbolic links",
+            errno => return write!(f, "errno {errno}"),
+        })
+    }
+}
+
+/// The process's id. A bare system call: glibc before 2.25 remembered the id of the parent in a child
+/// that clone(2) had made.
+#[must_use]
+pub fn id() -> c_int {
+    number_of(libc::SYS_getpid)
+}
+
+/// The calling thread's id.
+#[must_use]
+pub fn thread_id() -> c_int {
+    number_of(libc::SYS_gettid)
+}
+
+/// Whether this process has the thread whose id is the lower half of this number (tgkill(2) with no signal).
+#[must_use]
+pub fn has_thread(process: c_int, thread: u64) -> bool {
+    let thread = thread & u64::from(u32::MAX);
+    // SAFETY: tgkill(2) takes three numbers; signal 0 is none.
+    keeping_errno(|| unsafe {
+        libc::syscall(libc::SYS_tgkill, process, thread, 0) == 0 || errno() != libc::ESRCH
+    })
+}
+
+/// The number that a system call without arguments gives; getpid(2) and gettid(2) cannot fail.
+fn number_of(call: libc::c_long) -> c_int {
+    // SAFETY: the two callers above name calls without arguments.
+    c_int::try_from(unsafe { libc::syscall(call) }).unwrap_or_default()
+}
+
+/// Ends the process at once. Nothing of the program runs any more: no destructor, no `atexit` handler.
+pub fn exit(status: c_int) -> ! {
+    // SAFETY: _exit(2) takes a number.
+    unsafe { libc::_exit(status) }
+}
+
+/// Whether the environment is the caller's and not the owner's: the process is set-user-ID, set-group-ID
+/// or has file capabilities (`AT_SECURE`, getauxval(3)).
+#[must_use]
+pub fn is_secure() -> bool {
+    // SAFETY: getauxval(3) takes a number.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// Whether this process runs on glibc. The other libc in the field is musl.
+#[must_use]
+pub fn is_glibc() -> bool {
+    // SAFETY: the loader has filled the slot before any code of the library ran.
+    unsafe { GLIBC_VERSION.is_some() }
+}
+
+weak!(GLIBC_VERSION: unsafe extern "C" fn() -> *const c_char = "gnu_get_libc_version", "egress_shim_glibc_version");
+
+/// The path that was executed (`AT_EXECFN`): of a script the script's, not its interpreter's.
+#[must_use]
+pub fn executed_path() -> &'static [u8] {
+    // SAFETY: getauxval(3) takes a number, and gives 0 or the address of a C string that the kernel has put
+    // on the initial stack.
+    unsafe {
+        let path = libc::getauxval(libc::AT_EXECFN) as *const c_char;
+        if path.is_null() { &[] } else { CStr::from_ptr(path).to_bytes() }
+    }
+}
+
+/// The path of the file that runs, as far as the buffer holds it: of a script its interpreter's. Read from
+/// /proc/self/maps, since a filter may kill for readlink(2), which libc's loader need not have called.
+pub fn running_file(buffer: &mut [u8]) -> &[u8] {
+    // SAFETY: getauxval(3) takes a number. The program headers are in the file's first mapping.
+    let program = unsafe { libc::getauxval(libc::AT_PHDR) };
+    let Ok(file) = File::open(c"/proc/self/maps") else { return &[] };
+    let Ok(length) = file.read(buffer) else { return &[] };
+    let maps = buffer.get(..length).unwrap_or_default();
+    // FROM-TO PERMISSIONS OFFSET DEVICE INODE PATH (proc_pid_maps(5))
+    let holds_program = |line: &&[u8]| {
+        let number = |digits: &[u8]| u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
+        let mut ends = line.splitn(3, |byte| matches!(byte, b'-' | b' '));
+        let range = ends.next().and_then(number).zip(ends.next().and_then(number));
+        range.is_some_and(|(from, to)| (from..to).contains(&program))
+    };
+    let line = maps.split(|&byte| byte == b'\n').find(holds_program).unwrap_or_default();
+    let path = line.iter().position(|&byte| byte == b'/').and_then(|start| line.get(start..));
+    let path = path.unwrap_or_default();
+    path.strip_suffix(b" (deleted)").unwrap_or(path)
+}
+
+/// The working directory (getcwd(2)); empty where the kernel does not say, or the buffer is too small.
+pub fn directory(buffer: &mut [u8]) -> &[u8] {
+    // SAFETY: the pointer and the length are those of one slice.
+    let length = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
+    // With its final NUL. What is unreachable from the root does not begin with a slash.
+    let path = usize::try_from(length).ok().and_then(|length| buffer.get(..length.checked_sub(1)?));
+    path.filter(|path| path.starts_with(b"/")).unwrap_or_default()
+}
+
+/// Seconds of a clock that nobody sets.
+#[must_use]
+pub fn monotonic_seconds() -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a local for the time; the clock exists on every kernel.
+    unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec
+}
+
+/// Whether opening a file could wait for another machine or program: by /proc/self/mountinfo it is on a
+/// network file system or one in user space. A file that links lead there is not seen.
+#[must_use]
+pub fn may_hang(path: &[u8]) -> bool {
+    const WAIT: [&[u8]; 8] =
+        [b"nfs", b"nfs4", b"cifs", b"smb3", b"ceph", b"lustre", b"autofs", b"fuse"];
+    /// Larger tables are those of machines that run many containers.
+    const MOST: usize = 256 << 10;
+    let Ok(file) = File::open(c"/proc/self/mountinfo") else { return false };
+    let Ok(table) = file.read_whole(8 << 10, MOST) else { return true };
+    let mut longest = 0;
+    let mut waits = false;
+    for line in table.split(|&byte| byte == b'\n') {
+        // ID PARENT DEVICE ROOT POINT OPTIONS [TAGS...] - TYPE SOURCE OPTIONS (proc_pid_mountinfo(5))
+        let mut words = line.split(|&byte| byte == b' ');
+        let Some(point) = words.nth(4) else { continue };
+        let Some(kind) = words.skip_while(|word| *word != b"-").nth(1) else { continue };
+        let point = point.strip_suffix(b"/").unwrap_or(point);
+        let is_below = path.strip_prefix(point).is_some_and(|rest| rest.first() == Some(&b'/'));
+        if is_below && point.len() >= longest {
+            longest = point.len();
+            let kind = kind.split(|&byte| byte == b'.').next().unwrap_or(kind);
+            waits = WAIT.contains(&kind);
+        }
+    }
+    waits
+}
+
+/// The entries of the environment that begin in a certain way, as they stand.
+///
+/// As with getenv(3), sound as long as nobody calls setenv(3) meanwhile: for use at load, or at a call
+/// before that.
+#[derive(Clone)]
+pub struct Environment {
+    next: *const *const c_char,
+    start: &'static [u8],
+}
+
+impl Environment {
+    /// libc's environ(7). `std::env` would take its lock, and a child forked in the meantime would wait
+    /// for it.
+    #[must_use]
+    pub fn starting_with(start: &'static str) -> Self {
+        unsafe extern "C" {
+            static environ: *const *const c_char;
+        }
+        // SAFETY: null or a null-terminated array.
+        let next = unsafe { environ };
+        let next = if next.is_null() { initial_environment() } else { next };
+        Self { next, start: start.as_bytes() }
+    }
+}
+
+impl Iterator for Environment {
+    type Item = &'static [u8];
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next.is_null() {
+            return None;
+        }
+        // SAFETY: not past the array's null; an entry is a C string, of which no byte is read behind one that
+        // differs.
+        unsafe {
+            loop {
+                let entry = self.next.read();
+                if entry.is_null() {
+                    return None;
+                }
+                self.next = self.next.add(1);
+                // Of the others not even the length is looked for: an environment may be large.
+                if (0..)
+                    .zip(self.start)
+                    .all(|(index, byte)| entry.cast::<u8>().add(index).read() == *byte)
+                {
+                    return Some(CStr::from_ptr(entry).to_bytes());
+                }
+            }
+        }
+    }
+}
+
+/// The environment as the kernel put it on the stack, behind the arguments (execve(2)); null where
+/// libc does not say where that is.
+///
+/// glibc sets `environ` when libc itself is constructed (csu/init-first.c). The functions of the
+/// program's `DT_PREINIT_ARRAY` run before that.
+fn initial_environment() -> *const *const c_char {
+    // SAFETY: glibc's loader has put the initial stack pointer in this variable (elf/dl-sysdep.c),
+    // where the kernel has put the number of arguments, the arguments and a null.
+    unsafe {
+        let Some(end) = STACK_END else { return std::ptr::null() };
+        let stack = *end;
+        let arguments = stack.read();
+        stack.add(1 + arguments + 1).cast()
+    }
+}
+
+weak!(STACK_END: &'static *const usize = "__libc_stack_end", "egress_shim_stack_end");
+
+/// Runs `f` with thread cancellation put off: open(2), read(2) and others are cancellation points, and
+/// the forced unwind would leave what `f` owns behind.
+pub fn without_cancellation<T>(f: impl FnOnce() -> T) -> T {
+    const PTHREAD_CANCEL_DISABLE: c_int = 1;
+    unsafe extern "C" {
+        fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
+    }
+    let mut old = 0;
+    // SAFETY: pthread_setcancelstate(3) with a local for the old state, which it restores.
+    unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut old) };
+    let value = f();
+    // SAFETY: as above; the second pointer may not be null in POSIX.
+    unsafe { pthread_setcancelstate(old, &raw mut old) };
+    value
+}
+
+/// An open file that is closed when it is dropped. For use without cancellation: a forced unwind would
+/// meet the drop.
+#[derive(Debug)]
+pub struct File(c_int);
+
+impl File {
+    /// Opens a file to read. `O_NONBLOCK`, for a named pipe must not hold up the program.
+    ///
+    /// libc's open(3) and not a bare system call: it is the call that libc's own loader makes (open(2) or
+    /// openat(2)), so a seccomp filter that lets the program start lets it pass.
+    ///
+    /// # Errors
+    /// Those of open(2).
+    pub fn open(path: &CStr) -> Result<Self, Errno> {
+        // SAFETY: a C string and flags that take no mode.
+        let descriptor = unsafe {
+            libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK)
+        };
+        if descriptor < 0 { Err(Errno(errno())) } else { Ok(Self(descriptor)) }
+    }
+
+    /// # Errors
+    /// Those of fstat(2).
+    pub fn status(&self) -> Result<libc::stat, Errno> {
+        status(self.0).ok_or_else(|| Errno(errno()))
+    }
+
+    /// Reads into the buffer until it is full or the file ends, and gives the number of bytes.
+    ///
+    /// # Errors
+    /// Those of read(2).
+    pub fn read(&self, buffer: &mut [u8]) -> Result<usize, Errno> {
+        let mut length = 0;
+        while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
+            // SAFETY: the pointer and the length are those of one slice.
+            let count = unsafe { libc::read(self.0, rest.as_mut_ptr().cast(), rest.len()) };
+            match usize::try_from(count) {
+                Ok(0) => break,
+                Ok(count) => length += count,
+                Err(_) if errno() == libc::EINTR => {}
+                Err(_) => return Err(Errno(errno())),
+            }
+        }
+        Ok(length)
+    }
+
+    /// Reads a file to its end, beginning with room for so many bytes: of files such as those of /proc the
+    /// size is not known, and any file may grow meanwhile.
+    ///
+    /// # Errors
+    /// Those of read(2); `ENOMEM` for want of memory; `EFBIG` where there are more bytes than `most`.
+    pub fn read_whole(&self, mut room: usize, most: usize) -> Result<Vec<u8>, Errno> {
+        let mut text = Vec::new();
+        loop {
+            let start = text.len();
+            text.try_reserve_exact(room).map_err(|_| Errno(libc::ENOMEM))?;
+            text.resize(start + room, 0);
+            let count = self.read(text.get_mut(start..).unwrap_or_default())?;
+            text.truncate(start + count);
+            if text.len() > most {
+                return Err(Errno(libc::EFBIG));
+            }
+            if count < room {
+                return Ok(text);
+            }
+            room = text.len();
+        }
+    }
+}
+
+impl Drop for File {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor opened above, which nobody else knows.
+        unsafe { libc::close(self.0) };
+    }
+}
+
+/// fstat(2), by whatever function this libc has for it, which makes the very call that its loader makes.
+/// The function named so is in glibc since 2.33 and in musl; before that glibc has one with the version
+/// of the structure as first argument (sysdeps/unix/sysv/linux/fxstat.c).
+#[must_use]
+pub fn status(descriptor: c_int) -> Option<libc::stat> {
+    /// `_STAT_VER_LINUX` (`x86_64`: 1, the generic one for aarch64: 0).
+    const VERSION: c_int = if cfg!(target_arch = "x86_64") { 1 } else { 0 };
+    // SAFETY: all zeros are a valid stat.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: a local for the result; fstat(2) takes any descriptor. The slots are the loader's.
+    let result = unsafe {
+        match (FSTAT, FXSTAT) {
+            (Some(fstat), _) => fstat(descriptor, &raw mut status),
+            (None, Some(fxstat)) => fxstat(VERSION, descriptor, &raw mut status),
+            (None, None) => -1,
+        }
+    };
+    (result == 0).then_some(status)
+}
+
+weak!(FSTAT: unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int = "fstat", "egress_shim_fstat");
+weak!(FXSTAT: unsafe extern "C" fn(c_int, c_int, *mut libc::stat) -> c_int = "__fxstat", "egress_shim_fxstat");
+
+/// Reads a socket option of type int. The bare system call, as for the others here: libc's functions for
+/// options are interposed, by this library and perhaps by another.
+///
+/// # Errors
+/// The errno of getsockopt(2).
+pub fn get_option(socket: c_int, level: c_int, option: c_int) -> Result<c_int, c_int> {
+    get_option_bytes(socket, level, option).map(c_int::from_ne_bytes)
+}
+
+/// Reads the first bytes of a socket option.
+///
+/// # Errors
+/// The errno of getsockopt(2).
+pub fn get_option_bytes<const SIZE: usize>(
+    socket: c_int,
+    level: c_int,
+    option: c_int,
+) -> Result<[u8; SIZE], c_int> {
+    let mut value = [0; SIZE];
+    let mut length = libc::socklen_t::try_from(SIZE).unwrap_or_default();
+    // SAFETY: the kernel writes no more than the bytes of the local that `length` allows; getsockopt(2)
+    // takes any descriptor.
+    let status = unsafe {
+        let value = value.as_mut_ptr();
+        libc::syscall(libc::SYS_getsockopt, socket, level, option, value, &raw mut length)
+    };
+    if status == 0 { Ok(value) } else { Err(errno()) }
+}
+
+/// Sets a socket option of type int.
+///
+/// # Errors
+/// The errno of setsockopt(2).
+pub fn set_option(socket: c_int, level: c_int, option: c_int, value: c_int) -> Result<(), c_int> {
+    // SAFETY: the kernel reads a local int, whose size it is given; setsockopt(2) takes any descriptor.
+    let status = unsafe {
+        let value = &raw const value;
+        libc::syscall(libc::SYS_setsockopt, socket, level, option, value, size_of::<c_int>())
+    };
+    if status == 0 { Ok(()) } else { Err(errno()) }
+}
+
+/// Waits while the word at the address has this value; may return earlier (futex(2)). The bare system
+/// call is no cancellation point.
+pub fn wait_while(word: &std::sync::atomic::AtomicU32, value: u32) {
+    // A time limit, so that a wake-up which is lost costs a moment and not a hang.
+    let most = libc::timespec { tv_sec: 0, tv_nsec: 50_000_000 };
+    // SAFETY: the word lives as long as the reference; futex(2) reads it and the local.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG,
+            value,
+            &raw const most,
+        );
+    }
+}
+
+/// Wakes every thread of this process that waits at the word.
+pub fn wake_all(word: &std::sync::atomic::AtomicU32) {
+    // SAFETY: futex(2) takes the address as a key here and reads nothing.
+    unsafe {
+        libc::syscall(
+            libc::SYS_futex,
+            word.as_ptr(),
+            libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+            c_int::MAX,
+        );
+    }
+}

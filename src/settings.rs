@@ -1,0 +1,1179 @@
+//! The settings: the table of the environment variables, their parser, and what is wrong with them.
+//!
+//! Pure and without allocation, so the command shares it, and no setting, however long, takes memory of the
+//! host program. A wrong setting disables only itself: each is reported as a [`Problem`], which names the
+//! variable, the wrong part, what it must be, and what is used instead.
+
+use std::fmt;
+use std::os::raw::c_int;
+
+use log::LevelFilter;
+
+use crate::allowlist::{Allowlist, OutOfMemory, Source};
+
+/// One setting: everything that the help, the manual page and the README say of it.
+#[derive(Debug)]
+#[allow(
+    dead_code,
+    reason = "the library needs the variable; the rest is for the command and the documents"
+)]
+pub struct Row {
+    /// The environment variable.
+    pub variable: &'static str,
+    /// The command's option that sets it, with its dashes; empty where there is none.
+    pub option: &'static str,
+    /// What stands for its value in the help.
+    pub metavariable: &'static str,
+    /// What holds where it is not set.
+    pub default: &'static str,
+    /// One line of help.
+    pub help: &'static str,
+}
+
+/// The switch, looked at before anything else.
+pub const SWITCH: Row = Row {
+    variable: "EGRESS_SHIM",
+    option: "",
+    metavariable: "on|off",
+    default: "on",
+    help: "off: the library does nothing at all",
+};
+/// The allowlist.
+pub const IPV4_ONLY: Row = Row {
+    variable: "EGRESS_SHIM_IPV4_ONLY",
+    option: "--ipv4-only",
+    metavariable: "PATTERN",
+    default: "no host",
+    help: "host patterns, separated by commas or white space",
+};
+/// The allowlist's file.
+pub const IPV4_ONLY_FILE: Row = Row {
+    variable: "EGRESS_SHIM_IPV4_ONLY_FILE",
+    option: "--ipv4-only-file",
+    metavariable: "FILE",
+    default: "none",
+    help: "a file of host patterns, where # starts a comment; adds to the patterns above",
+};
+/// What outbound TCP connections get.
+pub const KEEPALIVE: Row = Row {
+    variable: "EGRESS_SHIM_KEEPALIVE",
+    option: "--keepalive",
+    metavariable: "SPEC",
+    default: "idle=60,interval=60,count=5",
+    help: "on, off, or any of idle=S,interval=S,count=N,user-timeout=S,enforce",
+};
+/// The executables to act in.
+pub const PROGRAMS: Row = Row {
+    variable: "EGRESS_SHIM_PROGRAMS",
+    option: "--program",
+    metavariable: "NAME",
+    default: "every program",
+    help: "names of executables to act in, or !NAME to stay out of",
+};
+/// What is logged.
+pub const LOG: Row = Row {
+    variable: "EGRESS_SHIM_LOG",
+    option: "--log",
+    metavariable: "FILTER",
+    default: "warn",
+    help: "off, error, warn, info, debug or trace, also as egress_shim::MODULE=LEVEL",
+};
+/// Where it is logged.
+pub const LOG_FILE: Row = Row {
+    variable: "EGRESS_SHIM_LOG_FILE",
+    option: "--log-file",
+    metavariable: "FILE",
+    default: "standard error",
+    help: "a file to append log lines to",
+};
+/// Whether a wrong setting is fatal.
+pub const STRICT: Row = Row {
+    variable: "EGRESS_SHIM_STRICT",
+    option: "",
+    metavariable: "1",
+    default: "not set",
+    help: "1: a wrong setting ends the program before main, with exit status 78",
+};
+
+/// Every setting, in the order in which people need them.
+pub const TABLE: [Row; 8] =
+    [IPV4_ONLY, IPV4_ONLY_FILE, KEEPALIVE, PROGRAMS, LOG, LOG_FILE, STRICT, SWITCH];
+
+/// The names of the table: all that the library needs of it.
+#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
+static VARIABLES: [&str; TABLE.len()] = {
+    let mut names = [""; TABLE.len()];
+    let mut index = 0;
+    while index < names.len() {
+        names[index] = TABLE[index].variable;
+        index += 1;
+    }
+    names
+};
+
+/// Asks a process that `egress-shim --check` has started what it sees; no setting.
+pub const CHECK: &str = "EGRESS_SHIM_CHECK";
+
+/// The exit status for a wrong setting (`EX_CONFIG` in sysexits.h).
+pub const EXIT_CONFIG: c_int = 78;
+
+/// The settings of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings<'a> {
+    /// What outbound TCP connections get; none where keepalive is off.
+    pub keepalive: Option<Keepalive>,
+    /// The patterns of `EGRESS_SHIM_IPV4_ONLY`, as they stand.
+    pub ipv4_only: &'a [u8],
+    /// The path in `EGRESS_SHIM_IPV4_ONLY_FILE`.
+    pub ipv4_only_file: Option<&'a [u8]>,
+    /// What is logged, and where; none where nothing may be written.
+    pub log: Option<Log<'a>>,
+    /// Whether a wrong setting is fatal.
+    pub strict: bool,
+}
+
+impl Settings<'_> {
+    /// Those of a process in which the library does nothing.
+    pub const OFF: Self =
+        Self { keepalive: None, ipv4_only: &[], ipv4_only_file: None, log: None, strict: false };
+
+    /// Whether any host may be listed.
+    #[must_use]
+    pub fn has_allowlist(&self) -> bool {
+        !self.ipv4_only.is_empty() || self.ipv4_only_file.is_some()
+    }
+}
+
+/// The log's settings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Log<'a> {
+    /// The filter as it stands, for [`log_directives`]; empty is the default.
+    pub filter: &'a [u8],
+    /// The file to append to; none is standard error.
+    pub file: Option<&'a [u8]>,
+}
+
+/// What outbound TCP connections get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Keepalive {
+    /// The three timings.
+    pub timings: Timings,
+    /// `TCP_USER_TIMEOUT`, in seconds; none leaves it to the program.
+    pub user_timeout: Option<c_int>,
+    /// Whether the timings are the most that holds, whatever the program sets.
+    pub enforce: bool,
+}
+
+/// The three keepalive timings of a TCP socket (tcp(7)).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timings {
+    /// `TCP_KEEPIDLE`: seconds of silence before the first probe.
+    pub idle: c_int,
+    /// `TCP_KEEPINTVL`: seconds between probes.
+    pub interval: c_int,
+    /// `TCP_KEEPCNT`: unanswered probes after which the connection is dropped.
+    pub count: c_int,
+}
+
+impl Keepalive {
+    /// 60 s of silence is less than any NAT in the field allows (AWS 350 s, Azure 240 s; RFC 5382 asks for
+    /// two hours).
+    pub const DEFAULT: Self = Self {
+        timings: Timings { idle: 60, interval: 60, count: 5 },
+        user_timeout: None,
+        enforce: false,
+    };
+}
+
+impl fmt::Display for Timings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "idle={},interval={},count={}", self.idle, self.interval, self.count)
+    }
+}
+
+/// As the setting would be written.
+impl fmt::Display for Keepalive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.timings)?;
+        if let Some(seconds) = self.user_timeout {
+            write!(f, ",user-timeout={seconds}")?;
+        }
+        f.write_str(if self.enforce { ",enforce" } else { "" })
+    }
+}
+
+/// What is in force, for the log.
+impl fmt::Display for Settings<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.keepalive {
+            Some(keepalive) => write!(f, "keepalive {keepalive}")?,
+            None => f.write_str("keepalive off")?,
+        }
+        if !self.has_allowlist() {
+            return f.write_str("; IPv4 only for no host");
+        }
+        write!(f, "; IPv4 only for \"{}\"", self.ipv4_only.escape_ascii())?;
+        if let Some(file) = self.ipv4_only_file {
+            write!(f, " and the hosts that {} lists", file.escape_ascii())?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with one setting. `Display` names the variable, the wrong part, what it must be and what
+/// is used instead, in one printable line.
+#[derive(Clone, Copy)]
+pub struct Problem<'a> {
+    /// How bad it is.
+    pub kind: Kind,
+    /// The variable, as it stands in the environment.
+    pub variable: &'a [u8],
+    /// Of a pattern in a file: the path and the number of the line.
+    pub place: Option<(&'a [u8], usize)>,
+    /// The wrong part of the value.
+    pub part: &'a [u8],
+    /// What it must be.
+    pub must: &'a dyn fmt::Display,
+    /// What is used instead.
+    pub instead: &'a dyn fmt::Display,
+}
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A wrong setting, which ends a strict program.
+    Wrong,
+    /// A variable that looks like a setting and is none. An image may have it: it never ends a program.
+    Unknown,
+    /// A right setting that does other than people expect.
+    Doubtful,
+}
+
+impl fmt::Display for Problem<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", Shown(self.variable))?;
+        if let Some((path, line)) = self.place {
+            write!(f, "{} line {line}: ", Shown(path))?;
+        }
+        write!(f, "\"{}\": {}; {}", Shown(self.part), self.must, self.instead)
+    }
+}
+
+/// A part, a name or a path in a message: printable, and so much of it that the whole line with two of
+/// them fits.
+struct Shown<'a>(&'a [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const MOST: usize = 300;
+        let mut length = 0;
+        for &byte in self.0 {
+            if length >= MOST {
+                return f.write_str("...");
+            }
+            let escaped = std::ascii::escape_default(byte);
+            length += escaped.len();
+            fmt::Display::fmt(&escaped, f)?;
+        }
+        Ok(())
+    }
+}
+
+/// Who is told of each problem.
+pub type Report<'a> = &'a mut dyn FnMut(&Problem<'_>);
+
+fn report_wrong(
+    report: Report<'_>,
+    row: &Row,
+    part: &[u8],
+    must: &dyn fmt::Display,
+    instead: &dyn fmt::Display,
+) {
+    let variable = row.variable.as_bytes();
+    report(&Problem { kind: Kind::Wrong, variable, place: None, part, must, instead });
+}
+
+/// The values of the settings in environment entries (`NAME=value`), without white space around them; none
+/// where that is empty.
+#[derive(Clone, Copy, Debug)]
+pub struct Values<'a> {
+    /// In the order of the table.
+    of_table: [Option<&'a [u8]>; TABLE.len()],
+    /// How many variables look like a setting and are none.
+    pub unknown: usize,
+}
+
+impl<'a> Values<'a> {
+    /// As for getenv(3), the first of two entries counts, and one without `=` does not.
+    pub fn of(entries: impl Iterator<Item = &'a [u8]>) -> Self {
+        let mut values = [None; TABLE.len()];
+        let mut unknown = 0;
+        for (name, value) in entries.filter_map(of_ours) {
+            let known = VARIABLES.iter().position(|known| known.as_bytes() == name);
+            match known.and_then(|index| values.get_mut(index)) {
+                Some(slot) => _ = slot.get_or_insert(value),
+                None => unknown += usize::from(is_meant_for_us(name)),
+            }
+        }
+        Self { of_table: values.map(|value| value.filter(|value| !value.is_empty())), unknown }
+    }
+
+    /// Whether they switch the library off.
+    #[must_use]
+    pub fn is_off(&self) -> bool {
+        let [.., switch] = self.of_table;
+        switch.is_some_and(|value| value.eq_ignore_ascii_case(b"off"))
+    }
+
+    /// The names of the programs to act in.
+    #[must_use]
+    pub fn programs(&self) -> Option<&'a [u8]> {
+        let [_, _, _, programs, ..] = self.of_table;
+        programs
+    }
+
+    /// Makes settings of the values. Patterns are only looked at by [`load_allowlist`].
+    pub fn parse(&self, report: Report<'_>) -> Settings<'a> {
+        if self.is_off() { Settings::OFF } else { parse_values(self.of_table, report) }
+    }
+}
+
+/// The name and the value of an entry that may be ours.
+fn of_ours(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+    if !entry.starts_with(SWITCH.variable.as_bytes()) {
+        return None;
+    }
+    let (name, value) = entry.split_at(entry.iter().position(|&byte| byte == b'=')?);
+    Some((name, value.get(1..).unwrap_or_default().trim_ascii()))
+}
+
+/// Reports each variable that looks like a setting and is none.
+pub fn report_unknown<'a>(entries: impl Iterator<Item = &'a [u8]>, report: Report<'_>) {
+    for (variable, part) in entries.filter_map(of_ours) {
+        let is_known = VARIABLES.iter().any(|known| known.as_bytes() == variable);
+        if !is_known && is_meant_for_us(variable) {
+            report(&Problem {
+                kind: Kind::Unknown,
+                variable,
+                place: None,
+                part,
+                must: &NoSuchSetting(variable),
+                instead: &"ignored",
+            });
+        }
+    }
+}
+
+fn parse_values<'a>(values: [Option<&'a [u8]>; TABLE.len()], report: Report<'_>) -> Settings<'a> {
+    let [ipv4_only, ipv4_only_file, keepalive, programs, log, log_file, strict, switch] = values;
+    if let Some(value) = switch.filter(|value| !value.eq_ignore_ascii_case(b"on")) {
+        report_wrong(report, &SWITCH, value, &"must be on or off", &"using on");
+    }
+    if let Some(value) = strict.filter(|value| !matches!(*value, b"1" | b"0")) {
+        report_wrong(report, &STRICT, value, &"must be 1, or 0 or not set", &"using 0");
+    }
+    for part in programs.into_iter().flat_map(words).filter(|part| !is_program_name(part)) {
+        let must = "must be the name of an executable, without directories and *, or !NAME";
+        report_wrong(report, &PROGRAMS, part, &must, &"ignoring this name");
+    }
+    for part in log.into_iter().flat_map(log_directives).filter_map(Result::err) {
+        let must = "must be off, error, warn, info, debug or trace, or egress_shim::MODULE=LEVEL for \
+                    state, resolver, dns or keepalive";
+        report_wrong(report, &LOG, part, &must, &"ignoring this part");
+    }
+    Settings {
+        keepalive: keepalive
+            .map_or(Some(Keepalive::DEFAULT), |value| parse_keepalive(value, report)),
+        ipv4_only: ipv4_only.unwrap_or_default(),
+        ipv4_only_file,
+        log: Some(Log { filter: log.unwrap_or_default(), file: log_file }),
+        strict: strict == Some(b"1"),
+    }
+}
+
+/// Whether a variable that is none of ours was meant to be. Kubernetes puts `NAME_SERVICE_HOST`,
+/// `NAME_PORT` and more of that kind into every container beside a Service whose name begins as ours.
+fn is_meant_for_us(name: &[u8]) -> bool {
+    let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
+    name.get(SWITCH.variable.len()) == Some(&b'_')
+        && name != CHECK.as_bytes()
+        && !has(b"_SERVICE_")
+        && !has(b"_PORT")
+}
+
+/// What is said of a variable that is no setting.
+struct NoSuchSetting<'a>(&'a [u8]);
+
+impl fmt::Display for NoSuchSetting<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match nearest_variable(self.0) {
+            Some(nearest) => write!(f, "no such setting; did you mean {nearest}?"),
+            None => f.write_str("no such setting"),
+        }
+    }
+}
+
+/// The setting whose name a misspelt one probably is.
+#[must_use]
+pub fn nearest_variable(name: &[u8]) -> Option<&'static str> {
+    let start = SWITCH.variable.len() + 1;
+    let ending = name.get(start..)?;
+    let (nearest, distance) = VARIABLES
+        .iter()
+        .filter_map(|known| Some((*known, distance(known.as_bytes().get(start..)?, ending)?)))
+        .min_by_key(|(_, distance)| *distance)?;
+    (distance <= 1 + ending.len() / 4).then_some(nearest)
+}
+
+/// How many letters must be put in, left out or changed to make one word of the other (Levenshtein's
+/// distance), whatever their case; none for words that are too long to be one of ours.
+fn distance(known: &[u8], other: &[u8]) -> Option<usize> {
+    const LONGEST: usize = 32;
+    let mut row = [0; LONGEST];
+    let row = row.get_mut(..=other.len())?;
+    for (index, cell) in row.iter_mut().enumerate() {
+        *cell = index;
+    }
+    for (index, letter) in known.iter().enumerate() {
+        let (mut diagonal, mut left) = (index, index + 1);
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, candidate) in row.iter_mut().skip(1).zip(other) {
+            let changed = diagonal + usize::from(!letter.eq_ignore_ascii_case(candidate));
+            diagonal = *cell;
+            *cell = changed.min(left + 1).min(diagonal + 1);
+            left = *cell;
+        }
+    }
+    row.last().copied()
+}
+
+/// `on`, `off` or any of `idle=S,interval=S,count=N,user-timeout=S,enforce`; none is off.
+fn parse_keepalive(value: &[u8], report: Report<'_>) -> Option<Keepalive> {
+    if value.eq_ignore_ascii_case(b"off") {
+        return None;
+    }
+    let mut keepalive = Keepalive::DEFAULT;
+    if value.eq_ignore_ascii_case(b"on") {
+        return Some(keepalive);
+    }
+    let Keepalive { timings, user_timeout, enforce } = &mut keepalive;
+    let mut seconds_until_end = 0;
+    // The kernel's ranges: MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT in include/net/tcp.h;
+    // TCP_USER_TIMEOUT is an int of milliseconds.
+    let mut keys = [
+        (&b"idle"[..], &mut timings.idle, 32767, " of seconds", false),
+        (b"interval", &mut timings.interval, 32767, " of seconds", false),
+        (b"count", &mut timings.count, 127, "", false),
+        (b"user-timeout", &mut seconds_until_end, c_int::MAX / 1000, " of seconds", false),
+    ];
+    for part in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+        if part == b"enforce" {
+            if *enforce {
+                report_wrong(report, &KEEPALIVE, part, &"must be given once", &"using it");
+            }
+            *enforce = true;
+            continue;
+        }
+        let mut sides = part.splitn(2, |&byte| byte == b'=').map(<[u8]>::trim_ascii);
+        let (key, number) = (sides.next().unwrap_or_default(), sides.next());
+        let known = keys.iter_mut().find(|(name, ..)| *name == key);
+        let (Some((name, timing, most, unit, given)), Some(number)) = (known, number) else {
+            let must = format_args!("must be on or off, or any of {KEEPALIVE_PARTS}");
+            report_wrong(report, &KEEPALIVE, part, &must, &"ignoring this part");
+            continue;
+        };
+        let name = name.escape_ascii();
+        let using: &dyn fmt::Display =
+            if **timing == 0 { &"leaving it unset" } else { &format_args!("using {timing}") };
+        if *given {
+            report_wrong(
+                report,
+                &KEEPALIVE,
+                part,
+                &format_args!("{name} must be given once"),
+                using,
+            );
+            continue;
+        }
+        *given = true;
+        match parse_number(number).filter(|number| (1..=*most).contains(number)) {
+            Some(number) => **timing = number,
+            None => report_wrong(
+                report,
+                &KEEPALIVE,
+                part,
+                &format_args!("{name} must be a whole number{unit} from 1 to {most}"),
+                using,
+            ),
+        }
+    }
+    if seconds_until_end > 0 {
+        *user_timeout = Some(seconds_until_end);
+        // 32767 + 32767 * 127 fits.
+        let probes = timings.idle + timings.interval * timings.count;
+        if seconds_until_end < probes {
+            report(&Problem {
+                kind: Kind::Doubtful,
+                variable: KEEPALIVE.variable.as_bytes(),
+                place: None,
+                part: value,
+                must: &format_args!(
+                    "user-timeout should be at least idle + interval x count, which is {probes}: it ends \
+                     a silent connection before the last probe"
+                ),
+                instead: &format_args!("using {seconds_until_end}"),
+            });
+        }
+    }
+    Some(keepalive)
+}
+
+/// What may stand in a keepalive setting that is neither `on` nor `off`.
+const KEEPALIVE_PARTS: &str = "idle=S,interval=S,count=N,user-timeout=S,enforce";
+
+/// A number of digits only.
+fn parse_number(digits: &[u8]) -> Option<c_int> {
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    str::from_utf8(digits).ok()?.parse().ok()
+}
+
+/// The modules of the library that log.
+const MODULES: [&str; 5] = ["", "::state", "::resolver", "::dns", "::keepalive"];
+
+/// One directive of a log filter: the module that it is about, none for all, and the level.
+pub type Directive<'a> = (Option<&'a str>, LevelFilter);
+
+/// The directives of a log filter as `env_logger` reads them: `LEVEL`, `egress_shim::MODULE` or
+/// `egress_shim::MODULE=LEVEL`, separated by commas; or the part that is none. `env_logger` takes any other
+/// word for the name of a module that does not exist, and a misspelt level would silence the log without a
+/// word.
+pub fn log_directives(filter: &[u8]) -> impl Iterator<Item = Result<Directive<'_>, &[u8]>> {
+    let level = |word: &str| word.trim().parse::<LevelFilter>().ok();
+    // A slash, which env_logger would take for a filter of texts, is in no name.
+    let is_module =
+        |word: &str| word.strip_prefix("egress_shim").is_some_and(|rest| MODULES.contains(&rest));
+    filter.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty()).map(
+        move |part| {
+            let text = str::from_utf8(part).map_err(|_| part)?;
+            let directive = match text.split_once('=') {
+                Some((name, word)) => {
+                    let name = Some(name.trim()).filter(|name| is_module(name));
+                    name.and_then(|name| Some((Some(name), level(word)?)))
+                }
+                None if is_module(text) => Some((Some(text), LevelFilter::Trace)),
+                None => level(text).map(|level| (None, level)),
+            };
+            directive.ok_or(part)
+        },
+    )
+}
+
+/// What stands between commas or white space.
+fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',' || byte.is_ascii_whitespace()).filter(|word| !word.is_empty())
+}
+
+fn is_program_name(word: &[u8]) -> bool {
+    let name = word.strip_prefix(b"!").unwrap_or(word);
+    !name.is_empty() && !name.iter().any(|byte| matches!(byte, b'/' | b'*' | b'!'))
+}
+
+/// Whether the library acts in a program, which has the name that was executed and that of the file that
+/// runs: of a script, its own and its interpreter's.
+#[must_use]
+pub fn acts_in(programs: &[u8], names: [&[u8]; 2]) -> bool {
+    let (mut any, mut wanted) = (false, false);
+    for word in words(programs).filter(|word| is_program_name(word)) {
+        match word.strip_prefix(b"!") {
+            Some(name) if names.contains(&name) => return false,
+            Some(_) => {}
+            None => {
+                any = true;
+                wanted |= names.contains(&word);
+            }
+        }
+    }
+    wanted || !any
+}
+
+/// A larger file is no list of hosts, and the program needs its memory for itself.
+pub const LARGEST_FILE: usize = 16 << 20;
+/// So many wrong patterns are reported one by one; a file may hold any number.
+const PATTERNS_REPORTED: usize = 10;
+
+/// Builds the allowlist of the two settings' texts, the file's with its path.
+///
+/// # Errors
+/// There is not enough memory for the list.
+pub fn load_allowlist<'a>(
+    variable: &'a [u8],
+    file: Option<(&[u8], &'a [u8])>,
+    report: Report<'_>,
+) -> Result<Allowlist<'a>, OutOfMemory> {
+    // What an editor on Windows may put before a text says nothing of a host.
+    let text = file.map(|(_, text)| text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text));
+    let (mut wrong_in_variable, mut wrong_in_file) = (0_usize, 0_usize);
+    let allowlist =
+        Allowlist::of(variable, text.unwrap_or_default(), |source, line, part, error| {
+            let wrong = match source {
+                Source::Variable => &mut wrong_in_variable,
+                Source::File => &mut wrong_in_file,
+            };
+            *wrong += 1;
+            if *wrong > PATTERNS_REPORTED {
+                return;
+            }
+            let in_file = file.filter(|_| source == Source::File);
+            report(&Problem {
+                kind: Kind::Wrong,
+                variable: row_of(source).variable.as_bytes(),
+                place: in_file.map(|(path, _)| (path, line)),
+                part,
+                must: &error,
+                instead: &"ignoring this pattern",
+            });
+        })?;
+    for (source, wrong) in [(Source::Variable, wrong_in_variable), (Source::File, wrong_in_file)] {
+        if let Some(more) = wrong.checked_sub(PATTERNS_REPORTED).filter(|&more| more > 0) {
+            let must = format_args!("{more} more patterns are wrong");
+            report_wrong(report, row_of(source), b"...", &must, &"ignoring them");
+        }
+    }
+    Ok(allowlist)
+}
+
+fn row_of(source: Source) -> &'static Row {
+    match source {
+        Source::Variable => &IPV4_ONLY,
+        Source::File => &IPV4_ONLY_FILE,
+    }
+}
+
+/// Reports an allowlist that cannot be had, now or at all, the file's by its path.
+pub fn report_no_list(
+    path: Option<&[u8]>,
+    error: &dyn fmt::Display,
+    later: bool,
+    report: Report<'_>,
+) {
+    let instead: &dyn fmt::Display =
+        if later { &"trying again at later lookups" } else { &"no host of it is listed" };
+    match path {
+        Some(path) => {
+            let must = format_args!("must be a readable file of host patterns: {error}");
+            report_wrong(report, &IPV4_ONLY_FILE, path, &must, instead);
+        }
+        None => report_wrong(report, &IPV4_ONLY, b"...", &format_args!("{error}"), instead),
+    }
+}
+
+/// Reports that there is no memory for the texts of the settings.
+pub fn report_no_memory(report: Report<'_>) {
+    report_wrong(report, &SWITCH, b"", &"out of memory for the settings", &"some are not set");
+}
+
+/// Reports a log file that cannot be opened.
+pub fn report_no_log(path: &[u8], error: &dyn fmt::Display, report: Report<'_>) {
+    let must = format_args!("must be a file that can be appended to: {error}");
+    report_wrong(report, &LOG_FILE, path, &must, &"using standard error");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::allowlist::tests::Random;
+
+    /// The variable and the part of a problem, whose line must say more.
+    fn variable_and_part(problem: &Problem<'_>) -> String {
+        let line = problem.to_string();
+        let (start, rest) = line.rsplit_once("\": ").expect("VARIABLE: \"PART\": MUST; INSTEAD");
+        let (must, instead) = rest.rsplit_once("; ").expect("MUST; INSTEAD");
+        assert!(!must.is_empty() && !instead.is_empty(), "{line}");
+        start.replacen(": \"", " ", 1)
+    }
+
+    /// The settings that environment entries make, and of each problem the variable and the part.
+    fn parsed<'a>(entries: &[&'a [u8]]) -> (Settings<'a>, Vec<String>) {
+        let mut problems = Vec::new();
+        let report = &mut |problem: &Problem<'_>| problems.push(variable_and_part(problem));
+        let values = Values::of(entries.iter().copied());
+        if !values.is_off() {
+            report_unknown(entries.iter().copied(), report);
+        }
+        (values.parse(report), problems)
+    }
+
+    /// The settings that `EGRESS_SHIM` and these endings and values make.
+    fn set(values: &[(&str, &str)]) -> (Settings<'static>, Vec<String>) {
+        let entries: Vec<_> = values
+            .iter()
+            .map(|(name, value)| format!("EGRESS_SHIM{name}={value}").into_bytes())
+            .map(|entry| -> &'static [u8] { entry.leak() })
+            .collect();
+        parsed(&entries)
+    }
+
+    fn defaults() -> Settings<'static> {
+        Settings { keepalive: Some(Keepalive::DEFAULT), log: Some(Log::default()), ..Settings::OFF }
+    }
+
+    /// The list that two texts make, and the problems.
+    fn loaded<'a>(variable: &'a str, file: Option<&'a str>) -> (Allowlist<'a>, Vec<String>) {
+        let mut problems = Vec::new();
+        let report = &mut |problem: &Problem<'_>| problems.push(variable_and_part(problem));
+        let file = file.map(|text| (&b"/list"[..], text.as_bytes()));
+        let list = load_allowlist(variable.as_bytes(), file, report).expect("there is memory");
+        (list, problems)
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_contract() {
+        let timings = Timings { idle: 60, interval: 60, count: 5 };
+        let keepalive = Keepalive { timings, user_timeout: None, enforce: false };
+        assert_eq!(set(&[]), (defaults(), vec![]));
+        assert_eq!(set(&[]).0.keepalive, Some(keepalive));
+        assert_eq!(keepalive.to_string(), KEEPALIVE.default);
+    }
+
+    #[test]
+    fn an_empty_value_is_none() {
+        for value in ["", " ", " \t\r\n"] {
+            let variables = VARIABLES.map(|variable| (&variable[SWITCH.variable.len()..], value));
+            assert_eq!(set(&variables), (defaults(), vec![]), "every variable is {value:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_ours_is_not_looked_at() {
+        let entries: [&[u8]; 8] = [
+            b"",
+            b"=",
+            b"=EGRESS_SHIM_LOG=x",
+            b"EGRESS_SHIMX=off",
+            b"EGRESS_SHIM2_LOG=x",
+            b"egress_shim_log=x",
+            b"XEGRESS_SHIM=off",
+            b"EGRESS=off",
+        ];
+        assert_eq!(parsed(&entries), (defaults(), vec![]));
+    }
+
+    #[test]
+    fn a_variable_that_there_is_not_is_a_problem_of_its_own() {
+        let wanted = vec![
+            "EGRESS_SHIM_IPV4ONLY a.b".to_owned(),
+            "EGRESS_SHIM_ ".to_owned(),
+            r"EGRESS_SHIM_\x1b[m\xff x=y".to_owned(),
+        ];
+        let entries: [&[u8]; 3] =
+            [b"EGRESS_SHIM_IPV4ONLY=a.b", b"EGRESS_SHIM_=", b"EGRESS_SHIM_\x1b[m\xff=x=y"];
+        assert_eq!(parsed(&entries), (defaults(), wanted));
+    }
+
+    #[test]
+    fn the_switch_is_looked_at_before_anything_else() {
+        let others = [
+            ("_LOG", "x"),
+            ("_KEEPALIVE", "x"),
+            ("_IPV4_ONLY", "1.2.3.4"),
+            ("_STRICT", "x"),
+            ("_NO_SUCH", "x"),
+            ("_IPV4_ONLY_FILE", "/"),
+            ("_LOG_FILE", "/"),
+        ];
+        for value in ["off", "OFF", " Off "] {
+            for place in [0, 3, others.len()] {
+                let mut values = others.to_vec();
+                values.insert(place, ("", value));
+                assert_eq!(set(&values), (Settings::OFF, vec![]), "{values:?}");
+            }
+        }
+        for value in ["on", "ON", " on"] {
+            assert_eq!(set(&[("", value)]), (defaults(), vec![]), "{value:?}");
+        }
+        for value in ["0", "1", "no", "of", "off.", "off,on"] {
+            let wanted = vec![format!("EGRESS_SHIM {value}")];
+            assert_eq!(set(&[("", value)]), (defaults(), wanted), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn strict_is_1_or_not_set() {
+        for (value, strict, right) in [
+            ("1", true, true),
+            (" 1\n", true, true),
+            ("0", false, true),
+            ("yes", false, false),
+            ("true", false, false),
+            ("01", false, false),
+            ("on", false, false),
+            ("2", false, false),
+            ("pid:1", false, false),
+        ] {
+            let wanted = if right { vec![] } else { vec![format!("EGRESS_SHIM_STRICT {value}")] };
+            let (settings, problems) = set(&[("_STRICT", value)]);
+            assert_eq!((settings.strict, problems), (strict, wanted), "{value:?}");
+        }
+    }
+
+    /// A value, the timings that it makes, its wrong parts.
+    type TimingsRow<'a> = (&'a str, Option<[c_int; 3]>, &'a [&'a str]);
+
+    fn assert_keepalive(table: &[TimingsRow<'_>]) {
+        for (value, wanted, wrong) in table {
+            let wanted = wanted.map(|[idle, interval, count]| Keepalive {
+                timings: Timings { idle, interval, count },
+                ..Keepalive::DEFAULT
+            });
+            let wrong: Vec<_> =
+                wrong.iter().map(|part| format!("EGRESS_SHIM_KEEPALIVE {part}")).collect();
+            let (settings, problems) = set(&[("_KEEPALIVE", value)]);
+            assert_eq!((settings.keepalive, problems), (wanted, wrong), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn keepalive_takes_on_off_or_any_of_the_three_timings_up_to_the_limits_of_the_kernel() {
+        assert_keepalive(&[
+            ("on", Some([60, 60, 5]), &[]),
+            ("ON", Some([60, 60, 5]), &[]),
+            ("off", None, &[]),
+            (" Off\n", None, &[]),
+            ("idle=1", Some([1, 60, 5]), &[]),
+            ("interval=1", Some([60, 1, 5]), &[]),
+            ("count=1", Some([60, 60, 1]), &[]),
+            ("idle=32767,interval=32767,count=127", Some([32767, 32767, 127]), &[]),
+            ("count=2,idle=3,interval=4", Some([3, 4, 2]), &[]),
+            (" idle = 7 ,\tcount=8", Some([7, 60, 8]), &[]),
+            ("idle=007", Some([7, 60, 5]), &[]),
+        ]);
+    }
+
+    #[test]
+    fn a_wrong_part_of_keepalive_loses_no_other_part() {
+        assert_keepalive(&[
+            ("idle=0,count=2", Some([60, 60, 2]), &["idle=0"]),
+            (
+                "idle=32768,interval=32768,count=128",
+                Some([60, 60, 5]),
+                &["idle=32768", "interval=32768", "count=128"],
+            ),
+            ("interval=0,count=0", Some([60, 60, 5]), &["interval=0", "count=0"]),
+            ("count=4294967297", Some([60, 60, 5]), &["count=4294967297"]),
+            (
+                "idle=18446744073709551617,count=2",
+                Some([60, 60, 2]),
+                &["idle=18446744073709551617"],
+            ),
+            ("idle=-1", Some([60, 60, 5]), &["idle=-1"]),
+            ("idle=+1", Some([60, 60, 5]), &["idle=+1"]),
+            ("idle=1.5", Some([60, 60, 5]), &["idle=1.5"]),
+            ("idle=1s", Some([60, 60, 5]), &["idle=1s"]),
+            ("idle=0x10", Some([60, 60, 5]), &["idle=0x10"]),
+            ("idle=", Some([60, 60, 5]), &["idle="]),
+            ("idle==1", Some([60, 60, 5]), &["idle==1"]),
+            ("idle=1 2", Some([60, 60, 5]), &["idle=1 2"]),
+            ("idle=٣", Some([60, 60, 5]), &[r"idle=\xd9\xa3"]),
+            ("idle=1 interval=2", Some([60, 60, 5]), &["idle=1 interval=2"]),
+            ("idle=1;interval=2", Some([60, 60, 5]), &["idle=1;interval=2"]),
+            ("idle=1,idle=1", Some([1, 60, 5]), &["idle=1"]),
+            ("idle=1,count=2,idle=3", Some([1, 60, 2]), &["idle=3"]),
+            ("Idle=1,count=2", Some([60, 60, 2]), &["Idle=1"]),
+            ("time=1,count=2", Some([60, 60, 2]), &["time=1"]),
+            ("=1,count=2", Some([60, 60, 2]), &["=1"]),
+            ("idle,count=2", Some([60, 60, 2]), &["idle"]),
+            ("1", Some([60, 60, 5]), &["1"]),
+            ("60,60,5", Some([60, 60, 5]), &["60", "60", "5"]),
+            ("on,count=2", Some([60, 60, 2]), &["on"]),
+            ("off,count=2", Some([60, 60, 2]), &["off"]),
+            ("count=2,", Some([60, 60, 2]), &[""]),
+            (",", Some([60, 60, 5]), &["", ""]),
+        ]);
+    }
+
+    /// The right directives of a filter, as one would be written.
+    fn directives(filter: &[u8]) -> String {
+        let written = |(module, level): Directive<'_>| match module {
+            None => level.to_string(),
+            Some(module) => format!("{module}={level}"),
+        };
+        let right: Vec<_> = log_directives(filter).filter_map(Result::ok).map(written).collect();
+        right.join(",").to_lowercase()
+    }
+
+    #[test]
+    fn a_log_filter_keeps_its_right_parts() {
+        // Value, its directives, wrong parts.
+        let table: &[(&str, &str, &[&str])] = &[
+            ("off", "off", &[]),
+            ("error", "error", &[]),
+            ("Debug", "debug", &[]),
+            (" TRACE ", "trace", &[]),
+            ("egress_shim", "egress_shim=trace", &[]),
+            ("egress_shim=debug", "egress_shim=debug", &[]),
+            ("egress_shim::keepalive", "egress_shim::keepalive=trace", &[]),
+            ("egress_shim::keepalive = trace", "egress_shim::keepalive=trace", &[]),
+            ("warn, egress_shim::resolver=off", "warn,egress_shim::resolver=off", &[]),
+            ("info,,", "info", &[]),
+            (",", "", &[]),
+            ("verbose", "", &["verbose"]),
+            ("1", "", &["1"]),
+            ("debug,trase", "debug", &["trase"]),
+            ("info/keepalive", "", &["info/keepalive"]),
+            ("hyper=debug", "", &["hyper=debug"]),
+            ("egress-shim=debug", "", &["egress-shim=debug"]),
+            ("egress_shimmer=debug", "", &["egress_shimmer=debug"]),
+            ("egress_shim:keepalive=debug", "", &["egress_shim:keepalive=debug"]),
+            ("egress_shim=loud", "", &["egress_shim=loud"]),
+            ("egress_shim=", "", &["egress_shim="]),
+            ("=info", "", &["=info"]),
+            ("egress_shim=info=debug", "", &["egress_shim=info=debug"]),
+            ("keepalive=trace", "", &["keepalive=trace"]),
+            ("egress_shim::keepalve=trace", "", &["egress_shim::keepalve=trace"]),
+            ("egress_shim::", "", &["egress_shim::"]),
+            ("egress_shim::keepalive/a", "", &["egress_shim::keepalive/a"]),
+            ("egress_shim::\u{1b}[m=info", "", &[r"egress_shim::\x1b[m=info"]),
+        ];
+        for (value, wanted, wrong) in table {
+            let wrong: Vec<_> =
+                wrong.iter().map(|part| format!("EGRESS_SHIM_LOG {part}")).collect();
+            let (settings, problems) = set(&[("_LOG", value)]);
+            let seen = directives(settings.log.expect("the switch is on").filter);
+            assert_eq!((seen.as_str(), problems), (*wanted, wrong), "{value:?}");
+        }
+        for module in MODULES {
+            let value = format!("egress_shim{module}=info");
+            assert_eq!(directives(value.as_bytes()), value, "a module that the library has");
+        }
+    }
+
+    #[test]
+    fn user_timeout_and_enforce_are_parts_of_keepalive() {
+        let defaults = Keepalive::DEFAULT;
+        let (timeout, enforce) = (Some(360), true);
+        for (value, wanted, wrong) in [
+            ("enforce", Keepalive { enforce, ..defaults }, &[][..]),
+            ("user-timeout=360", Keepalive { user_timeout: timeout, ..defaults }, &[]),
+            (
+                "enforce,user-timeout=360",
+                Keepalive { user_timeout: timeout, enforce, ..defaults },
+                &[],
+            ),
+            ("user-timeout=2147483", Keepalive { user_timeout: Some(2_147_483), ..defaults }, &[]),
+            ("user-timeout=2147484", defaults, &["user-timeout=2147484"]),
+            ("user-timeout=0", defaults, &["user-timeout=0"]),
+            ("user-timeout", defaults, &["user-timeout"]),
+            ("enforce=1", defaults, &["enforce=1"]),
+            ("enforce,enforce", Keepalive { enforce, ..defaults }, &["enforce"]),
+            // Right, but it is said that the last probe is never sent.
+            (
+                "user-timeout=359",
+                Keepalive { user_timeout: Some(359), ..defaults },
+                &["user-timeout=359"],
+            ),
+        ] {
+            let wrong: Vec<_> =
+                wrong.iter().map(|part| format!("EGRESS_SHIM_KEEPALIVE {part}")).collect();
+            let (settings, problems) = set(&[("_KEEPALIVE", value)]);
+            assert_eq!((settings.keepalive, problems), (Some(wanted), wrong), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn the_library_acts_in_the_programs_that_are_named() {
+        let names = |file: &'static str| [&b"gunicorn"[..], file.as_bytes()];
+        for (programs, wanted) in [
+            ("", true),
+            ("gunicorn", true),
+            ("python3.11", true),
+            ("python3", false),
+            ("nginx,gunicorn", true),
+            ("nginx gunicorn", true),
+            ("nginx", false),
+            ("!nginx", true),
+            ("!gunicorn", false),
+            ("gunicorn,!python3.11", false),
+            ("!python3.11,gunicorn", false),
+            ("gunicor", false),
+            ("GUNICORN", false),
+            // What is wrong does not count.
+            ("/usr/bin/nginx", true),
+            ("*", true),
+        ] {
+            let seen = acts_in(programs.as_bytes(), names("python3.11"));
+            assert_eq!(seen, wanted, "{programs:?}");
+        }
+        let (_, problems) = set(&[("_PROGRAMS", "a /b !c/d !!e f* !,g")]);
+        let wrong =
+            ["/b", "!c/d", "!!e", "f*", "!"].map(|name| format!("EGRESS_SHIM_PROGRAMS {name}"));
+        assert_eq!(problems, wrong);
+    }
+
+    #[test]
+    fn a_misspelt_variable_is_told_which_one_it_may_be() {
+        for (name, wanted) in [
+            ("EGRESS_SHIM_KEEPALVE", Some("EGRESS_SHIM_KEEPALIVE")),
+            ("EGRESS_SHIM_KEEP_ALIVE", Some("EGRESS_SHIM_KEEPALIVE")),
+            ("EGRESS_SHIM_IPV4ONLY", Some("EGRESS_SHIM_IPV4_ONLY")),
+            ("EGRESS_SHIM_IPV4_ONLY_FIL", Some("EGRESS_SHIM_IPV4_ONLY_FILE")),
+            ("EGRESS_SHIM_log", Some("EGRESS_SHIM_LOG")),
+            ("EGRESS_SHIM_PROGRAM", Some("EGRESS_SHIM_PROGRAMS")),
+            ("EGRESS_SHIM_VERSION", None),
+            ("EGRESS_SHIM_", None),
+            ("EGRESS_SHIM_A_NAME_THAT_IS_LONGER_THAN_ANY_SETTING_IS", None),
+        ] {
+            assert_eq!(nearest_variable(name.as_bytes()), wanted, "{name}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_two_entries_counts() {
+        let entries: [&[u8]; 5] = [
+            b"EGRESS_SHIM_KEEPALIVE=idle=1",
+            b"EGRESS_SHIM_LOG=info",
+            b"EGRESS_SHIM_KEEPALIVE=wrong",
+            b"EGRESS_SHIM_LOG=",
+            b"EGRESS_SHIM_KEEPALIVE=off",
+        ];
+        let (settings, problems) = parsed(&entries);
+        let timings = Timings { idle: 1, ..Keepalive::DEFAULT.timings };
+        let keepalive = Some(Keepalive { timings, ..Keepalive::DEFAULT });
+        let log = Some(Log { filter: b"info", file: None });
+        assert_eq!((settings, problems), (Settings { keepalive, log, ..defaults() }, vec![]));
+    }
+
+    #[test]
+    fn the_first_of_two_entries_counts_also_when_it_is_empty() {
+        let entries: [&[u8]; 4] = [
+            b"EGRESS_SHIM=",
+            b"EGRESS_SHIM_KEEPALIVE=",
+            b"EGRESS_SHIM=off",
+            b"EGRESS_SHIM_KEEPALIVE=idle=1",
+        ];
+        assert_eq!(parsed(&entries), (defaults(), vec![]));
+        // getenv(3) passes over what has no `=`.
+        let entries: [&[u8]; 2] = [b"EGRESS_SHIM", b"EGRESS_SHIM=off"];
+        assert_eq!(parsed(&entries), (Settings::OFF, vec![]));
+    }
+
+    #[test]
+    fn patterns_and_paths_are_kept_as_they_stand() {
+        let patterns = " a.b,1.2.3.4 *.c\n!d a..b ";
+        let (settings, problems) =
+            set(&[("_IPV4_ONLY", patterns), ("_IPV4_ONLY_FILE", "a b"), ("_LOG_FILE", "../c")]);
+        assert_eq!(settings.ipv4_only, patterns.trim().as_bytes());
+        assert_eq!(settings.ipv4_only_file, Some(&b"a b"[..]));
+        assert_eq!(settings.log.and_then(|log| log.file), Some(&b"../c"[..]));
+        assert_eq!(
+            problems,
+            Vec::<String>::new(),
+            "patterns are looked at when the list is loaded"
+        );
+    }
+
+    #[test]
+    fn each_wrong_pattern_is_a_problem_and_loses_no_other() {
+        let (list, problems) = loaded("a.b,1.2.3.4 *.c\n!d a..b", Some("\u{feff}e # 5\n\nf..g h"));
+        let wanted = [
+            "EGRESS_SHIM_IPV4_ONLY 1.2.3.4",
+            "EGRESS_SHIM_IPV4_ONLY a..b",
+            "EGRESS_SHIM_IPV4_ONLY_FILE: /list line 3 f..g",
+        ];
+        assert_eq!(problems, wanted);
+        let names = ["a.b", "x.c", "d", "a..b", "1.2.3.4", "e", "h"];
+        let listed = names.map(|name| list.contains(name.as_bytes()));
+        assert_eq!(listed, [true, true, false, false, false, true, true], "{names:?}");
+    }
+
+    #[test]
+    fn ten_wrong_patterns_are_shown_and_the_others_counted() {
+        for count in [1, 9, 10, 11, 12, 5_000] {
+            let text = "1 ".repeat(count);
+            let wanted = |of_one: &str, of_all: &str| {
+                let mut wanted = vec![of_one.to_owned(); count.min(10)];
+                wanted.extend((count > 10).then(|| of_all.to_owned()));
+                wanted
+            };
+            let of_variable = wanted("EGRESS_SHIM_IPV4_ONLY 1", "EGRESS_SHIM_IPV4_ONLY ...");
+            assert_eq!(loaded(&text, None).1, of_variable, "{count} wrong patterns");
+            let of_file = wanted(
+                "EGRESS_SHIM_IPV4_ONLY_FILE: /list line 1 1",
+                "EGRESS_SHIM_IPV4_ONLY_FILE ...",
+            );
+            assert_eq!(loaded("", Some(&text)).1, of_file, "{count} wrong patterns in the file");
+        }
+    }
+
+    #[test]
+    fn whatever_the_values_are_the_settings_are_sound_and_each_problem_is_one_printable_line() {
+        let pieces = [
+            "on",
+            "off",
+            "idle",
+            "interval",
+            "count",
+            "user-timeout",
+            "enforce",
+            "=",
+            "=",
+            ",",
+            ",",
+            " ",
+            "1",
+            "9",
+            "32767",
+            "0",
+            "-",
+            "egress_shim",
+            "::",
+            "keepalive",
+            "trace",
+            "warn",
+            "*",
+            ".",
+            "!",
+            "a",
+            "localhost",
+            "\u{1b}",
+            "\n",
+            "\"",
+            "\\",
+            "\u{e4}",
+            "#",
+            "/",
+        ];
+        let mut random = Random(78);
+        let mut reported = 0;
+        for _ in 0..20_000 {
+            let values = VARIABLES.map(|variable| {
+                let count = random.below(8);
+                let value: String = (0..count).map(|_| random.of(&pieces)).collect();
+                (&variable[SWITCH.variable.len()..], value)
+            });
+            let entries =
+                values.each_ref().map(|(name, value)| format!("EGRESS_SHIM{name}={value}"));
+            let mut lines = Vec::new();
+            let report = &mut |problem: &Problem<'_>| lines.push(problem.to_string());
+            let settings = Values::of(entries.iter().map(String::as_bytes)).parse(report);
+            let _ = load_allowlist(settings.ipv4_only, None, report).expect("there is memory");
+            if let Some(Keepalive { timings: Timings { idle, interval, count }, .. }) =
+                settings.keepalive
+            {
+                let sound = (1..=32767).contains(&idle)
+                    && (1..=32767).contains(&interval)
+                    && (1..=127).contains(&count);
+                assert!(sound, "{values:?}: {settings}");
+            }
+            for line in &lines {
+                assert!(line.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{line:?}");
+                assert!(VARIABLES.iter().any(|name| line.starts_with(name)), "{line}");
+            }
+            reported += lines.len();
+        }
+        assert!(reported > 50_000, "only {reported} problems");
+    }
+}

@@ -1,0 +1,505 @@
+//! What is in force in this process: settings, log and allowlist, each loaded once.
+//!
+//! The settings are read when the library loads, or at a call before that. The allowlist's texts are kept
+//! then and become a list at the first lookup that could be listed. A start makes no kind of system call
+//! that libc's own loader has not made, whatever the settings are, but for a log file and a complaint.
+
+use std::ffi::CStr;
+use std::fmt;
+use std::ptr::null_mut;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64};
+
+use once_cell::race::OnceRef;
+
+use crate::allowlist::{self, Allowlist};
+use crate::logging::Sinks;
+use crate::process::{self, Environment, Errno, File};
+use crate::settings::{self, Keepalive, Kind, LARGEST_FILE, Problem, Settings, Values};
+
+/// A list file up to this size is read at load, so that a daemon which drops its rights, changes its root
+/// or restricts itself afterwards has it.
+const SMALL_FILE: usize = 64 << 10;
+
+/// The settings of this process, with copies of their texts, as the program may write over its environment;
+/// and where its lines go, none where nothing may be written.
+struct State {
+    settings: Settings<'static>,
+    sinks: Option<Sinks>,
+}
+
+static STATE: OnceRef<'static, State> = OnceRef::new();
+/// The library does nothing.
+static OFF: State = State { settings: Settings::OFF, sinks: None };
+/// Of a privileged process: the environment is the caller's, so it decides nothing, and nothing is written.
+static PRIVILEGED: State = State {
+    settings: Settings { keepalive: Some(Keepalive::DEFAULT), ..Settings::OFF },
+    sinks: None,
+};
+
+/// The state of this process. Usually the constructor has loaded it; the first call does where another
+/// library's constructor calls a hook before it.
+fn state() -> &'static State {
+    // What is left on the connect path is a load and a compare.
+    STATE.get().unwrap_or_else(load)
+}
+
+/// The settings of this process.
+#[must_use]
+pub fn settings() -> &'static Settings<'static> {
+    &state().settings
+}
+
+/// What outbound TCP connections get; none where keepalive is off.
+#[must_use]
+pub fn keepalive() -> Option<Keepalive> {
+    let state = state();
+    start_log_once(state);
+    state.settings.keepalive
+}
+
+/// Reads the settings, unless that is done.
+pub fn load_settings() {
+    state();
+}
+
+#[cold]
+fn load() -> &'static State {
+    let environment = Environment::starting_with(settings::SWITCH.variable);
+    if process::is_secure() {
+        let _ = STATE.set(&PRIVILEGED);
+        return &PRIVILEGED;
+    }
+    let values = Values::of(environment.clone());
+    if values.is_off() || values.programs().is_some_and(|programs| !acts_here(programs)) {
+        let _ = STATE.set(&OFF);
+    } else {
+        process::without_cancellation(|| start(&values, environment));
+    }
+    STATE.get().unwrap_or(&OFF)
+}
+
+/// Whether `EGRESS_SHIM_PROGRAMS` means the program that this process runs.
+#[inline(never)]
+fn acts_here(programs: &[u8]) -> bool {
+    fn base_name(path: &[u8]) -> &[u8] {
+        path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
+    }
+    let mut buffer = [0; 4096];
+    let file = process::running_file(&mut buffer);
+    settings::acts_in(programs, [base_name(process::executed_path()), base_name(file)])
+}
+
+/// Makes the settings those of this process, unless another thread was first, and reports what is wrong.
+fn start(values: &Values<'_>, environment: Environment) {
+    let mut problems = values.unknown;
+    let parsed = values.parse(&mut |_| problems += 1);
+    let (mut settings, complete) = keep(parsed);
+    settings.ipv4_only_file = settings.ipv4_only_file.map(read_list_at_load);
+    let log_file = settings.log.and_then(|log| log.file);
+    let (sinks, log_opened) = log_file.map_or_else(|| Sinks::open(None), open_log);
+    let Some(state) = leak(State { settings, sinks: Some(sinks) }) else { return };
+    if STATE.set(state).is_err() {
+        return;
+    }
+    let mut complaints = Complaints::new(state.sinks.as_ref(), settings.strict);
+    let mut report = |problem: &Problem<'_>| complaints.add(problem);
+    if problems > 0 {
+        settings::report_unknown(environment, &mut report);
+        values.parse(&mut report);
+    }
+    if !complete {
+        settings::report_no_memory(&mut report);
+    }
+    match (log_opened, log_file) {
+        // A child that has lost the privilege to write to its parent's log says nothing.
+        (Err(Errno(libc::EACCES | libc::EPERM)), _) if !settings.strict => {}
+        (Err(error), Some(path)) => settings::report_no_log(path, &error, &mut report),
+        _ => {}
+    }
+    if settings.strict && settings.has_allowlist() {
+        load_list(&state.settings, &mut report);
+    }
+    complaints.end();
+}
+
+#[inline(never)]
+fn open_log(path: &[u8]) -> (Sinks, Result<(), Errno>) {
+    let mut buffer = [0; PATH_LENGTH];
+    match c_path(path, &mut buffer) {
+        Ok(path) => Sinks::open(Some(path)),
+        Err(error) => (Sinks::open(None).0, Err(error)),
+    }
+}
+
+/// The settings with copies of their texts, and whether there was memory for all of them.
+fn keep(settings: Settings<'_>) -> (Settings<'static>, bool) {
+    let mut complete = true;
+    let mut keep = |text: &[u8]| {
+        let copy = copy(text);
+        complete &= copy.is_some();
+        copy
+    };
+    let kept = Settings {
+        ipv4_only: keep(settings.ipv4_only).unwrap_or_default(),
+        ipv4_only_file: settings.ipv4_only_file.and_then(&mut keep),
+        log: settings.log.map(|log| settings::Log {
+            filter: keep(log.filter).unwrap_or_default(),
+            file: log.file.and_then(&mut keep),
+        }),
+        ..settings
+    };
+    (kept, complete)
+}
+
+fn copy(text: &[u8]) -> Option<&'static [u8]> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(text.len()).ok()?;
+    copy.extend_from_slice(text);
+    Some(copy.leak())
+}
+
+/// A value that lasts as long as the process; none where there is no memory for it.
+fn leak<T>(value: T) -> Option<&'static T> {
+    let mut place = Vec::new();
+    place.try_reserve_exact(1).ok()?;
+    place.push(value);
+    place.leak().first()
+}
+
+/// The complaints of one load.
+struct Complaints<'a> {
+    sinks: Option<&'a Sinks>,
+    strict: bool,
+    count: usize,
+    fatal: bool,
+}
+
+impl<'a> Complaints<'a> {
+    /// Who has so much wrong needs no longer list, and a log has other lines.
+    const MOST: usize = 30;
+
+    fn new(sinks: Option<&'a Sinks>, strict: bool) -> Self {
+        Self { sinks, strict, count: 0, fatal: false }
+    }
+
+    /// Writes a line about a problem, unless there were many.
+    fn add(&mut self, problem: &Problem<'_>) {
+        self.count += 1;
+        let fatal = self.strict && problem.kind == Kind::Wrong;
+        self.fatal |= fatal;
+        if self.count <= Self::MOST {
+            let instead: &dyn fmt::Display = if fatal {
+                &"the program is not run (EGRESS_SHIM_STRICT=1)"
+            } else {
+                problem.instead
+            };
+            self.complain(format_args!("{}", Problem { instead, ..*problem }));
+        }
+    }
+
+    fn complain(&self, message: fmt::Arguments<'_>) {
+        if let Some(sinks) = self.sinks {
+            sinks.complain(message);
+        }
+    }
+
+    /// Counts those that were not written, and ends a strict program.
+    fn end(self) {
+        if let Some(more) = self.count.checked_sub(Self::MOST).filter(|more| *more > 0) {
+            self.complain(format_args!("{more} more settings are wrong"));
+        }
+        if self.fatal {
+            process::exit(settings::EXIT_CONFIG);
+        }
+    }
+}
+
+/// Starts the log at the first call that the library has something to do with, so that a start writes
+/// nothing and pays for nothing, and says what is in force.
+#[inline]
+fn start_log_once(state: &State) {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if !DONE.load(Relaxed) && !DONE.swap(true, Relaxed) {
+        start_log(state);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn start_log(State { settings, sinks }: &State) {
+    let Some((sinks, log)) = sinks.zip(settings.log) else { return };
+    process::keeping_errno(|| {
+        sinks.start(settings::log_directives(log.filter).filter_map(Result::ok));
+        log::info!("egress-shim {} is loaded: {settings}", env!("CARGO_PKG_VERSION"));
+    });
+}
+
+// --- The allowlist -----------------------------------------------------------------------------------
+
+/// The text of the list file, once it has been read.
+static LIST_FILE: OnceRef<'static, Vec<u8>> = OnceRef::new();
+/// The list, once there is one.
+static LIST: AtomicPtr<Allowlist<'static>> = AtomicPtr::new(null_mut());
+/// When the list is to be loaded again, in seconds of the monotonic clock; [`COMPLETE`] when it need not be.
+static NEXT_TRY: AtomicI64 = AtomicI64::new(0);
+const COMPLETE: i64 = i64::MAX;
+/// The process and the thread that load the list now; 0 where none does.
+static LOADER: AtomicU64 = AtomicU64::new(0);
+/// How many loads have ended: what other threads wait for.
+static LOADS: AtomicU32 = AtomicU32::new(0);
+
+/// Whether a name that is looked up is on the allowlist of this process. The first call for a name that could
+/// be loads the list.
+#[must_use]
+pub fn is_listed(name: &[u8]) -> bool {
+    is_on_list(name, Caller::Lookup)
+}
+
+/// What asks whether the name of a reply is listed; none where no name can be.
+#[must_use]
+pub fn allowlist() -> Option<fn(&[u8]) -> bool> {
+    settings().has_allowlist().then_some(|name| is_on_list(name, Caller::Reply))
+}
+
+/// Who asks for the list.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Caller {
+    /// getaddrinfo(3) and the like, which no signal handler may call.
+    Lookup,
+    /// recv(2) and the like, which one may.
+    Reply,
+}
+
+fn is_on_list(name: &[u8], caller: Caller) -> bool {
+    let state = state();
+    start_log_once(state);
+    let settings = &state.settings;
+    if !settings.has_allowlist() || !allowlist::can_be_listed(name) {
+        return false;
+    }
+    if NEXT_TRY.load(Acquire) != COMPLETE
+        && allowlist::is_localhost(name)
+        && !may_list_localhost(settings)
+    {
+        return false;
+    }
+    list(state, caller).is_some_and(|list| list.contains(name))
+}
+
+/// Whether a text that is in memory names `localhost`, which no other pattern lists: what is asked so often
+/// is not worth the reading of a file.
+fn may_list_localhost(settings: &Settings<'_>) -> bool {
+    const LOCALHOST: &[u8] = b"localhost";
+    [settings.ipv4_only, LIST_FILE.get().map_or(&[], Vec::as_slice)].into_iter().any(|text| {
+        text.windows(LOCALHOST.len()).any(|window| window.eq_ignore_ascii_case(LOCALHOST))
+    })
+}
+
+fn list(state: &'static State, caller: Caller) -> Option<&'static Allowlist<'static>> {
+    if NEXT_TRY.load(Acquire) != COMPLETE {
+        load_list_once(state, caller);
+    }
+    // SAFETY: null, or a list that lasts as long as the process.
+    unsafe { LIST.load(Acquire).as_ref() }
+}
+
+/// Has the list loaded by one thread, while others wait. The waiting knows whose it is: a child forked
+/// meanwhile has no such thread and loads for itself, and a reply in a signal handler of the loading thread
+/// passes by the list that there is.
+///
+/// A signal handler may also jump out of the load (siglongjmp(3)), as wget's does when a lookup has taken too
+/// long. Then nobody loads any more: that thread's next lookup does, or another thread that has waited for so
+/// long that no load takes.
+#[cold]
+fn load_list_once(state: &'static State, caller: Caller) {
+    /// In seconds.
+    const LONGEST_LOAD: i64 = 10;
+    let (process, thread) = (process::id(), process::thread_id());
+    let own = u64::from(process.cast_unsigned()) << 32 | u64::from(thread.cast_unsigned());
+    let end = process::monotonic_seconds() + LONGEST_LOAD;
+    loop {
+        let loads = LOADS.load(Acquire);
+        let now = process::monotonic_seconds();
+        if now < NEXT_TRY.load(Acquire) {
+            return;
+        }
+        let loader = LOADER.load(Acquire);
+        let is_free = if loader == own {
+            caller == Caller::Lookup
+        } else {
+            // In a new PID namespace a child may have its parent's id, but not the thread.
+            loader == 0
+                || loader >> 32 != own >> 32
+                || !process::has_thread(process, loader)
+                || now >= end
+        };
+        if is_free {
+            if LOADER.compare_exchange(loader, own, AcqRel, Relaxed).is_ok() {
+                // Another thread's load may have ended since the look at the time.
+                if now >= NEXT_TRY.load(Acquire) {
+                    load_list_now(state);
+                }
+                // Unless another thread has taken over.
+                let _ = LOADER.compare_exchange(own, 0, Release, Relaxed);
+                LOADS.fetch_add(1, AcqRel);
+                process::wake_all(&LOADS);
+                return;
+            }
+        } else if loader == own || !LIST.load(Acquire).is_null() {
+            // For a reply in a signal handler of the loading thread, or while another one tries again.
+            return;
+        } else {
+            process::keeping_errno(|| process::wait_while(&LOADS, loads));
+        }
+    }
+}
+
+fn load_list_now(state: &'static State) {
+    process::keeping_errno(|| {
+        process::without_cancellation(|| {
+            let mut complaints = Complaints::new(state.sinks.as_ref(), false);
+            load_list(&state.settings, &mut |problem| complaints.add(problem));
+            complaints.end();
+        });
+    });
+}
+
+/// Loads the list and reports what is wrong with it. Where it cannot be had now but perhaps later, the
+/// patterns of the variable hold meanwhile.
+fn load_list(settings: &'static Settings<'static>, report: settings::Report<'_>) {
+    /// Whether an earlier try has reported what was wrong.
+    static REPORTED: AtomicBool = AtomicBool::new(false);
+    let again = REPORTED.swap(true, Relaxed);
+    let path = settings.ipv4_only_file;
+    let mut failure = path.and_then(|path| list_file(path).err());
+    let is_passing = |failure: &Option<Failure>| failure.is_some_and(Failure::is_passing);
+    if LIST.load(Acquire).is_null() || !is_passing(&failure) {
+        let text = path.zip(LIST_FILE.get().map(Vec::as_slice));
+        let list = settings::load_allowlist(settings.ipv4_only, text, &mut |problem| {
+            if !(again && problem.variable == settings::IPV4_ONLY.variable.as_bytes()) {
+                report(problem);
+            }
+        });
+        match list.ok().and_then(leak) {
+            Some(list) => LIST.store(std::ptr::from_ref(list).cast_mut(), Release),
+            None => failure = Some(Failure::System(Errno(libc::ENOMEM))),
+        }
+    }
+    let passing = is_passing(&failure);
+    if let Some(failure) = failure.filter(|_| !again || !passing) {
+        settings::report_no_list(path, &failure, passing, report);
+    }
+    NEXT_TRY.store(if passing { process::monotonic_seconds() + 1 } else { COMPLETE }, Release);
+}
+
+/// Reads the list file at load where it is small, in silence: the first lookup reports what is wrong. Gives
+/// the path for that lookup: one that holds when the program has changed its directory.
+fn read_list_at_load(path: &'static [u8]) -> &'static [u8] {
+    if !process::may_hang(path)
+        && let Ok(text) = read(path, SMALL_FILE)
+        && let Some(text) = leak(text)
+    {
+        let _ = LIST_FILE.set(text);
+        return path;
+    }
+    let mut buffer = [0; PATH_LENGTH];
+    let directory = if path.starts_with(b"/") { &[] } else { process::directory(&mut buffer) };
+    let mut absolute = Vec::new();
+    if directory.is_empty() || absolute.try_reserve_exact(directory.len() + 1 + path.len()).is_err()
+    {
+        return path;
+    }
+    for part in [directory, b"/", path] {
+        absolute.extend_from_slice(part);
+    }
+    absolute.leak()
+}
+
+/// The text of the list file, which is read unless it has been.
+fn list_file(path: &[u8]) -> Result<&'static [u8], Failure> {
+    if LIST_FILE.get().is_none() {
+        let text = leak(read(path, LARGEST_FILE)?).ok_or(Failure::System(Errno(libc::ENOMEM)))?;
+        let _ = LIST_FILE.set(text);
+    }
+    Ok(LIST_FILE.get().map_or(&[], Vec::as_slice))
+}
+
+/// Reads a regular file of at most so many bytes.
+fn read(path: &[u8], most: usize) -> Result<Vec<u8>, Failure> {
+    let mut buffer = [0; PATH_LENGTH];
+    let file = File::open(c_path(path, &mut buffer)?)?;
+    let status = file.status()?;
+    if status.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return Err(Failure::NotRegular);
+    }
+    let size = usize::try_from(status.st_size).unwrap_or(usize::MAX);
+    if size > most {
+        return Err(Failure::TooLarge);
+    }
+    Ok(file.read_whole(size.max(1000) + 1, most)?)
+}
+
+/// Why the list file cannot be had.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    System(Errno),
+    NotRegular,
+    TooLarge,
+}
+
+impl Failure {
+    /// Whether it may be over at a later lookup.
+    fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::System(Errno(
+                libc::EMFILE
+                    | libc::ENFILE
+                    | libc::ENOMEM
+                    | libc::EINTR
+                    | libc::EAGAIN
+                    | libc::ENOBUFS
+            ))
+        )
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        if errno == Errno(libc::EFBIG) { Self::TooLarge } else { Self::System(errno) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(errno) => errno.fmt(f),
+            Self::NotRegular => f.write_str("not a regular file"),
+            Self::TooLarge => f.write_str("larger than 16 MiB"),
+        }
+    }
+}
+
+/// The longest path that the kernel takes, with its end (`PATH_MAX` in the kernel's limits.h).
+const PATH_LENGTH: usize = 4096;
+
+fn c_path<'a>(path: &[u8], buffer: &'a mut [u8; PATH_LENGTH]) -> Result<&'a CStr, Errno> {
+    let too_long = Errno(libc::ENAMETOOLONG);
+    // What is left of the buffer is zeros.
+    let room = buffer.get_mut(..path.len()).filter(|_| path.len() < PATH_LENGTH).ok_or(too_long)?;
+    room.copy_from_slice(path);
+    CStr::from_bytes_until_nul(buffer).map_err(|_| too_long)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_without_settings_has_keepalive_and_no_allowlist() {
+        load_settings();
+        assert_eq!(keepalive(), Some(Keepalive::DEFAULT));
+        assert!(allowlist().is_none() && !is_listed(b"api.openai.com"));
+    }
+}

@@ -1,0 +1,153 @@
+//! `--inspect`: whether the library is in a running process, and what becomes of its connections.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::{COMMAND, LIBRARY, Public, Ran, as_nobody, bare, fails, run, shim, shim_at};
+use crate::harness::lab::{Host, LAB};
+use crate::harness::run::end_with_this_thread;
+
+/// A process that goes with the test.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        end_with_this_thread(command);
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("it starts"))
+    }
+
+    fn id(&self) -> String {
+        self.0.id().to_string()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Inspects until the report has these words, which a process on its way there may need a moment for.
+#[track_caller]
+fn inspect_until(process: &str, words: &[&str]) -> Ran {
+    let start = Instant::now();
+    loop {
+        let ran = run(&mut shim(&["--inspect", process]));
+        if words.iter().all(|word| ran.out.contains(word)) {
+            return ran;
+        }
+        assert!(start.elapsed() < Duration::from_secs(10), "{words:?} in {ran:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Python that connects and waits.
+fn connecting(setup: &str, address: &str) -> Vec<String> {
+    let family = if address.contains("::") { "AF_INET6" } else { "AF_INET" };
+    let script = format!(
+        "import socket, time\ns = socket.socket(socket.{family})\n{setup}\ns.connect(('{address}', 80))\ntime.sleep(60)"
+    );
+    vec!["/usr/bin/python3".to_owned(), "-Ic".to_owned(), script]
+}
+
+#[track_caller]
+fn last(ran: &Ran) -> &str {
+    ran.out.lines().last().unwrap_or_default()
+}
+
+#[test]
+fn a_process_with_the_library_and_keepalive_has_nothing_amiss() {
+    let mut command = shim(&["--keepalive", "idle=45", "--ipv4-only", "a.example"]);
+    let process =
+        Process::start(LAB.on(Host::Client, command.args(connecting("", "198.51.100.2"))));
+    let ran =
+        inspect_until(&process.id(), &["ESTABLISHED 198.51.100.2:80: next keepalive probe in 4"]);
+    assert_eq!((ran.status.code(), last(&ran)), (Some(0), "nothing is amiss"), "{ran:?}");
+    for line in [
+        format!("library     {}\n", *LIBRARY),
+        "settings    EGRESS_SHIM_IPV4_ONLY=a.example\n".to_owned(),
+        "            EGRESS_SHIM_KEEPALIVE=idle=45\n".to_owned(),
+        "connections 1\n".to_owned(),
+        // From sock_diag(7), in the process's network namespace.
+        ", silent for ".to_owned(),
+    ] {
+        assert!(ran.out.contains(&line), "{line:?} in {ran:?}");
+    }
+}
+
+#[test]
+fn a_process_without_the_library_is_said() {
+    let process = Process::start(bare("sleep").arg("60"));
+    let ran = inspect_until(&process.id(), &["/sleep\n"]);
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    assert!(
+        last(&ran).starts_with("the library is not loaded: start the program as egress-shim"),
+        "{ran:?}"
+    );
+
+    let process =
+        Process::start(bare("sleep").arg("60").env("LD_PRELOAD", "/no/libegress_shim.so"));
+    let ran = inspect_until(&process.id(), &["/sleep\n"]);
+    assert!(last(&ran).starts_with("LD_PRELOAD names the library, but"), "{ran:?}");
+}
+
+#[test]
+fn a_connection_that_hangs_in_ipv6_comes_first() {
+    let setup = "t = socket.socket()\nt.connect(('198.51.100.2', 80))";
+    let mut command = shim(&[]);
+    let process =
+        Process::start(LAB.on(Host::Client, command.args(connecting(setup, "2001:db8:2::2"))));
+    let hangs = "SYN-SENT    [2001:db8:2::2]:80: no answer yet, asked ";
+    let ran = inspect_until(&process.id(), &[hangs, "ESTABLISHED"]);
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    let wanted =
+        "IPv6 to [2001:db8:2::2]:80 does not answer: add the name of that host by --ipv4-only";
+    assert_eq!(last(&ran), wanted);
+    assert!(ran.out.find("SYN-SENT") < ran.out.find("ESTABLISHED"), "{ran:?}");
+}
+
+#[test]
+fn a_connection_without_keepalive_is_said() {
+    // What the program switches off after connect stays off.
+    let setup = "import atexit\nc = s.connect\nclass S:\n  def connect(self, a):\n    c(a); s.setsockopt(1, 9, 0)\ns, t = S(), s\nS.setsockopt = t.setsockopt";
+    let mut command = shim(&[]);
+    let process =
+        Process::start(LAB.on(Host::Client, command.args(connecting(setup, "198.51.100.2"))));
+    let ran = inspect_until(&process.id(), &["ESTABLISHED 198.51.100.2:80: no keepalive"]);
+    assert_eq!(ran.status.code(), Some(1), "{ran:?}");
+    assert!(last(&ran).starts_with("1 of its connections have no keepalive"), "{ran:?}");
+}
+
+#[test]
+fn a_process_of_another_user_needs_a_privilege_which_is_named() {
+    let (_scratch, installed) = Public::installed();
+    let process = Process::start(bare("sleep").arg("60"));
+    let mut command = shim_at(&installed, &["--inspect", &process.id()]);
+    fails(
+        as_nobody(&mut command),
+        125,
+        &["belongs to user 0: look as that user", "CAP_SYS_PTRACE"],
+    );
+
+    let process = Process::start(as_nobody(shim_at(&installed, &["sleep"]).arg("60")));
+    let ran = inspect_until(&process.id(), &["libegress_shim.so\n"]);
+    assert_eq!((ran.status.code(), last(&ran)), (Some(0), "nothing is amiss"), "{ran:?}");
+}
+
+#[test]
+fn the_first_process_of_a_container_is_seen_from_inside() {
+    let mut command = bare("unshare");
+    command.args(["--fork", "--pid", "--net", "--mount-proc", &COMMAND, "sh", "-c"]);
+    command.args(["\"$0\" --inspect 1; echo status $?", &COMMAND]);
+    let ran = run(&mut command);
+    assert!(ran.out.contains(&format!("library     {}\n", *LIBRARY)), "{ran:?}");
+    assert!(ran.out.ends_with("nothing is amiss\nstatus 0\n"), "{ran:?}");
+}
+
+#[test]
+fn what_is_no_process_is_125() {
+    fails(&mut shim(&["--inspect", "4194304"]), 125, &["there is no process 4194304 here"]);
+    fails(&mut shim(&["--inspect", "init"]), 125, &["PID must be a number"]);
+}

@@ -1,0 +1,353 @@
+//! The environments that a promise of the library holds in, each a libc and the file of the library
+//! that is preloaded there; and the C programs of the tests, compiled for each.
+
+use std::env::consts::ARCH;
+use std::ffi::{CStr, OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::{ROOT, skip};
+
+/// A name, and what makes the environment, which may ask for what has been built.
+type Row = (&'static str, fn() -> Environment);
+
+/// The table.
+const ENVIRONMENTS: [Row; 4] = [
+    ("glibc", Environment::here),
+    ("glibc-shipped", Environment::shipped),
+    ("musl", Environment::musl),
+    ("debian11", Environment::debian11),
+];
+
+/// More of them, by qemu's emulation of one program, for what an architecture can break: the ABI, structs,
+/// symbols, atomics. Nothing is said there of what qemu itself breaks: seccomp filters, system calls seen
+/// by strace, stacks of `MINSIGSTKSZ`, memory.
+const EMULATED: [Row; 3] = [
+    ("aarch64", Environment::aarch64),
+    ("aarch64-debian11", Environment::aarch64_debian11),
+    ("aarch64-musl", Environment::aarch64_musl),
+];
+
+/// What runs one program for aarch64.
+const QEMU: &str = "qemu-aarch64-static";
+
+/// The variable that chooses some of them, by their names with commas between.
+const CHOICE: &str = "EGRESS_SHIM_TEST_ENVIRONMENT";
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Environment {
+    /// Its name in messages, and that of the directory for its programs.
+    name: &'static str,
+    /// The C compiler whose programs run there, with its first arguments.
+    compiler: Vec<String>,
+    /// The library.
+    pub library: PathBuf,
+    /// The root directory that its programs run in; none is this machine's own.
+    root: Option<PathBuf>,
+    /// The program that runs its programs, which are of another architecture, and its first arguments.
+    emulator: Vec<OsString>,
+    /// The version of its glibc; none where the libc is musl.
+    pub glibc: Option<(u32, u32)>,
+}
+
+impl fmt::Display for Environment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+/// The chosen rows; or, if none is chosen, these.
+fn chosen(all: &[Row]) -> Vec<Row> {
+    let Ok(choice) = std::env::var(CHOICE) else { return all.to_vec() };
+    let known = [&ENVIRONMENTS[..], &EMULATED].concat();
+    let of_name = |name: &str| {
+        known.iter().copied().find(|(known, _)| *known == name).unwrap_or_else(|| {
+            // Once for the whole run: each test would say it again.
+            let known = known.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",");
+            let line = format!("{CHOICE}: \"{name}\": must be one or more of {known}\n");
+            let _ = io::stderr().write_all(line.as_bytes());
+            std::process::exit(2);
+        })
+    };
+    choice.split(',').map(of_name).collect()
+}
+
+/// Runs a test in each environment. A failure does not keep it from the next one: at the end the
+/// test fails with the names of those that it failed in.
+#[track_caller]
+pub fn in_each_environment(test: impl FnMut(&Environment)) {
+    in_each(&ENVIRONMENTS, test);
+}
+
+/// As [`in_each_environment`], and on the other architecture.
+#[track_caller]
+pub fn in_each_architecture(test: impl FnMut(&Environment)) {
+    in_each(&[&ENVIRONMENTS[..], &EMULATED].concat(), test);
+}
+
+#[track_caller]
+fn in_each(all: &[Row], mut test: impl FnMut(&Environment)) {
+    let mut failed = Vec::new();
+    for (name, make) in chosen(all) {
+        if catch_unwind(AssertUnwindSafe(|| test(&make()))).is_err() {
+            eprintln!("^ in the environment {name}\n");
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "failed in {}", failed.join(","));
+}
+
+/// As [`in_each_environment`], for a test that needs libraries of this machine's own.
+#[track_caller]
+pub fn in_each_environment_of_this_machine(mut test: impl FnMut(&Environment)) {
+    in_each_environment(|environment| {
+        if environment.root.is_none() && !environment.is_musl() {
+            test(environment);
+        } else {
+            skip(environment, "this machine's libraries are not its own");
+        }
+    });
+}
+
+impl Environment {
+    /// This machine's glibc with the library of `cargo build --release`.
+    pub fn here() -> Self {
+        Self {
+            name: "glibc",
+            compiler: vec!["cc".to_owned()],
+            library: built("target/release/libegress_shim.so"),
+            root: None,
+            emulator: Vec::new(),
+            glibc: Some(glibc_here()),
+        }
+    }
+
+    /// This machine's glibc with the library of `scripts/build-portable`, which the next two have too.
+    pub fn shipped() -> Self {
+        let library = built(&format!("dist/{ARCH}/libegress_shim.so"));
+        Self { name: "glibc-shipped", library, ..Self::here() }
+    }
+
+    fn musl() -> Self {
+        let compiler = vec!["musl-gcc".to_owned()];
+        Self { name: "musl", compiler, glibc: None, ..Self::shipped() }
+    }
+
+    fn debian11() -> Self {
+        // Zig's C compiler has the interfaces of every glibc. It would trap undefined behaviour, at
+        // the price of a runtime library.
+        let target = format!("{ARCH}-linux-gnu.2.17");
+        let zig = built("target/zig/zig").display().to_string();
+        Self {
+            name: "debian11",
+            compiler: [&zig, "cc", "-target", &target, "-fno-sanitize=undefined"]
+                .map(str::to_owned)
+                .to_vec(),
+            root: Some(built("target/roots/debian11")),
+            glibc: Some((2, 31)),
+            ..Self::shipped()
+        }
+    }
+
+    /// Debian 12's glibc on aarch64. qemu takes each file from its root that is there, and this machine's
+    /// otherwise: the lab's /etc/hosts and /etc/resolv.conf.
+    fn aarch64() -> Self {
+        let zig = built("target/zig/zig").display().to_string();
+        Self {
+            name: "aarch64",
+            compiler: [&zig, "cc", "-target", "aarch64-linux-gnu.2.17", "-fno-sanitize=undefined"]
+                .map(str::to_owned)
+                .to_vec(),
+            library: built("dist/aarch64/libegress_shim.so"),
+            root: None,
+            emulator: qemu("target/roots/aarch64"),
+            glibc: Some((2, 36)),
+        }
+    }
+
+    fn aarch64_debian11() -> Self {
+        Self {
+            name: "aarch64-debian11",
+            emulator: qemu("target/roots/aarch64-debian11"),
+            glibc: Some((2, 31)),
+            ..Self::aarch64()
+        }
+    }
+
+    fn aarch64_musl() -> Self {
+        let zig = built("target/zig/zig").display().to_string();
+        let compiler = [&zig, "cc", "-target", "aarch64-linux-musl", "-dynamic"];
+        let compiler = compiler.into_iter().chain(["-fno-sanitize=undefined"]);
+        Self {
+            name: "aarch64-musl",
+            compiler: compiler.map(str::to_owned).collect(),
+            glibc: None,
+            ..Self::aarch64()
+        }
+    }
+
+    /// Debian 12's for aarch64, for programs of the distribution and for the command; none where qemu is not
+    /// installed.
+    pub fn emulated() -> Option<Self> {
+        if let Err(error) = Command::new(QEMU).arg("--version").output() {
+            skip("programs for aarch64", format!("{QEMU}: {error}"));
+            return None;
+        }
+        Some(Self::aarch64())
+    }
+
+    pub fn is_emulated(&self) -> bool {
+        !self.emulator.is_empty()
+    }
+
+    /// Where a program of the distribution is: in qemu's root, since qemu looks there for what a program
+    /// opens, and not for the program.
+    pub fn installed(&self, path: &str) -> PathBuf {
+        let root = self.emulator.last().map_or(Path::new("/"), Path::new);
+        root.join(path.trim_start_matches('/'))
+    }
+
+    pub fn is_musl(&self) -> bool {
+        self.glibc.is_none()
+    }
+
+    /// The program made of `tests/programs/NAME.c` for this environment.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.compile(&format!("{name}.c"), name, &[])
+    }
+
+    /// The program made of `tests/programs/NAME.c`, which needs a shared library (`DT_NEEDED`).
+    pub fn program_with(&self, name: &str, library: &Path) -> PathBuf {
+        let file = format!("{name}-with-{}", library.file_stem().unwrap().display());
+        let library = library.to_str().expect("its path is UTF-8");
+        self.compile(&format!("{name}.c"), &file, &["-Wl,--no-as-needed", library])
+    }
+
+    /// A shared library made of `tests/programs/NAME.c`.
+    pub fn shared_library(&self, name: &str) -> PathBuf {
+        self.compile(&format!("{name}.c"), &format!("{name}.so"), &["-shared", "-fPIC"])
+    }
+
+    /// A shared library made of `tests/programs/NAME.cc`; none where there is no C++ compiler.
+    pub fn cxx_library(&self, name: &str) -> Option<PathBuf> {
+        let flags = ["-shared", "-fPIC"];
+        (self.compiler == ["cc"])
+            .then(|| self.compile(&format!("{name}.cc"), &format!("{name}.so"), &flags))
+    }
+
+    fn compile(&self, source: &str, file: &str, flags: &[&str]) -> PathBuf {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let (compiler, standard) = match source.rsplit_once('.') {
+            Some((_, "cc")) => (&["c++".to_owned()][..], "-std=gnu++17"),
+            _ => (&self.compiler[..], "-std=gnu11"),
+        };
+        let (compiler, first) = compiler.split_first().expect("it has a name");
+        let sources = Path::new(ROOT).join("tests/programs");
+        let source = sources.join(source);
+        let directory = Path::new(ROOT).join("target/test-programs").join(self.name);
+        let made = directory.join(file);
+        let changed = |path: &Path| fs::metadata(path).and_then(|metadata| metadata.modified());
+        let headers = fs::read_dir(&sources).expect("tests/programs can be read").flatten();
+        let newest = headers
+            .map(|entry| entry.path())
+            .filter(|path| path.extension() == Some(OsStr::new("h")))
+            .chain([source.clone()])
+            .filter_map(|path| changed(&path).ok())
+            .max();
+        if let (Some(newest), Ok(of_made)) = (newest, changed(&made))
+            && newest < of_made
+        {
+            return made;
+        }
+        fs::create_dir_all(&directory).expect("target can be written to");
+        // Tests run in threads: each compiles for itself and then puts the whole file in place.
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let own = directory.join(format!("{file}.{}.{number}", std::process::id()));
+        let cache = Path::new(ROOT).join("target/portable/zig-cache");
+        let output = Command::new(compiler)
+            .envs(["ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR"].map(|name| (name, &cache)))
+            .args(first)
+            .args([standard, "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-pthread"])
+            .args(flags)
+            .arg(&source)
+            .arg("-o")
+            .arg(&own)
+            .arg("-ldl")
+            .output()
+            .unwrap_or_else(|error| panic!("{compiler} starts: {error}"));
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        fs::rename(&own, &made).expect("the program can be put in place");
+        made
+    }
+
+    /// What a program is started by here: a command and its first arguments, or nothing.
+    fn runner(&self) -> Vec<OsString> {
+        let Some(root) = &self.root else { return self.emulator.clone() };
+        let enter = Self::here().compile("enter.c", "enter", &["-static"]);
+        vec![enter.into(), root.into(), ROOT.into()]
+    }
+
+    /// A command without the library: nothing of the surroundings' settings or preloads is left in
+    /// its environment.
+    pub fn bare(&self, program: impl AsRef<Path>) -> Command {
+        let words = [self.runner(), vec![program.as_ref().into()]].concat();
+        let (first, others) = words.split_first().expect("there is the program at least");
+        let mut command = Command::new(first);
+        command.args(others);
+        for (name, _) in std::env::vars_os() {
+            let name_bytes = name.as_encoded_bytes();
+            if name_bytes.starts_with(b"EGRESS_SHIM") || name_bytes.starts_with(b"LD_") {
+                command.env_remove(name);
+            }
+        }
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// A command with the library and these settings: (`KEEPALIVE`, value) sets
+    /// `EGRESS_SHIM_KEEPALIVE`; an empty name sets `EGRESS_SHIM`.
+    pub fn shimmed(&self, program: impl AsRef<Path>, settings: &[(&str, &str)]) -> Command {
+        let mut command = self.bare(program);
+        preload(&mut command, &[&self.library]);
+        for (name, value) in settings {
+            let separator = if name.is_empty() { "" } else { "_" };
+            command.env(format!("EGRESS_SHIM{separator}{name}"), value);
+        }
+        command
+    }
+}
+
+/// Preloads these libraries, in their order, and no other.
+pub fn preload<'a>(command: &'a mut Command, libraries: &[&Path]) -> &'a mut Command {
+    let libraries: Vec<_> = libraries.iter().map(|path| path.as_os_str()).collect();
+    command.env("LD_PRELOAD", libraries.join(OsStr::new(":")))
+}
+
+/// What runs a program on the libc of a root.
+fn qemu(root: &str) -> Vec<OsString> {
+    vec![QEMU.into(), "-L".into(), built(root).into()]
+}
+
+/// A path in the checkout where something must have been built.
+fn built(path: &str) -> PathBuf {
+    let path = Path::new(ROOT).join(path);
+    assert!(path.exists(), "{} is missing: run scripts/test", path.display());
+    path
+}
+
+/// The version of the glibc that this program runs on.
+fn glibc_here() -> (u32, u32) {
+    // SAFETY: gnu_get_libc_version(3) gives a C string that lasts.
+    let version = unsafe { CStr::from_ptr(libc::gnu_get_libc_version()) };
+    let mut parts = version.to_str().unwrap_or_default().split('.').map(str::parse);
+    match (parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => panic!("{version:?} is a version of glibc"),
+    }
+}

@@ -1,0 +1,291 @@
+//! The list: loaded once, by one thread; read at load where it is small; tried again where it could not be had.
+//!
+//! `tests/programs/settings.c` looks the names up, mostly with a getaddrinfo behind the library that asks
+//! nobody, so what is measured and what hangs is the library's.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::process::{Command, Output};
+use std::thread;
+use std::time::Duration;
+
+use super::settings::{command, large};
+use crate::harness::environment::preload;
+use crate::harness::lab::{LAB, SILENT};
+use crate::harness::run::{before, expect_says, result, run, run_for, said, stderr, stdout, with};
+use crate::harness::scratch::text;
+use crate::harness::{Environment, Scratch, expect, in_each_environment, skip};
+
+/// A file of 100,000 patterns.
+fn long(scratch: &Scratch) -> String {
+    let patterns = (0..100_000).map(|host| format!("host-{host}.example.com\n"));
+    scratch.file("long", patterns.collect::<String>());
+    scratch.text("long")
+}
+
+/// A name of the list.
+const LISTED: &str = "host-2.example.com";
+
+/// The same command without the library.
+fn bare(environment: &Environment, actions: &[&str]) -> Command {
+    let mut bare = command::<&str>(environment, &[], actions);
+    preload(&mut bare, &[&environment.shared_library("next_getaddrinfo")]);
+    bare
+}
+
+// --- One list ------------------------------------------------------------------------------------
+
+/// In time of the process itself, compared with one thread of the same run: a list for each thread would
+/// cost both a hundred times over.
+#[test]
+fn threads_that_begin_at_once_cost_the_memory_and_the_time_of_one_list() {
+    let scratch = Scratch::new();
+    let list = long(&scratch);
+    in_each_environment(|environment| {
+        let measure = |threads: &str| -> (u64, u64) {
+            let settings = [("IPV4_ONLY_FILE", &list)];
+            let seen =
+                said(&run(&mut command(environment, &settings, &["threads", threads, LISTED])));
+            let numbers = seen
+                .strip_prefix(&format!("{threads} IPv4, 0 any, "))
+                .and_then(|rest| rest.strip_suffix(" KiB\n")?.split_once(" ms, "))
+                .and_then(|(time, memory)| Some((time.parse().ok()?, memory.parse().ok()?)));
+            numbers.unwrap_or_else(|| panic!("all of {threads} threads are told IPv4: {seen:?}"))
+        };
+        let (time, memory) = measure("1");
+        for threads in ["64", "200"] {
+            let (time_of_many, memory_of_many) = measure(threads);
+            let seen = format!(
+                "one thread takes {time} ms and {memory} KiB, {threads} take {time_of_many} ms and \
+                 {memory_of_many} KiB"
+            );
+            println!("{seen}");
+            assert!(memory_of_many < 2 * memory + 10_000, "{seen}");
+            assert!(time_of_many < 5 * time + 300, "{seen}");
+        }
+    });
+}
+
+/// The waiting knows whose it is: a child has no thread that loads.
+#[test]
+fn a_child_forked_while_another_thread_loads_the_list_looks_up() {
+    let scratch = Scratch::new();
+    let settings = [("IPV4_ONLY_FILE", long(&scratch))];
+    in_each_environment(|environment| {
+        expect_says(
+            command(environment, &settings, &["forks", "8", LISTED]),
+            "1 IPv4, 0 children failed\n",
+        );
+    });
+}
+
+#[test]
+fn a_signal_handler_that_looks_up_in_the_loading_thread_does_not_hang() {
+    let scratch = Scratch::new();
+    let settings = [("IPV4_ONLY_FILE", long(&scratch))];
+    in_each_environment(|environment| {
+        let actions = ["alarms", LISTED];
+        expect_says(bare(environment, &actions), &format!("{LISTED} any\n"));
+        expect_says(command(environment, &settings, &actions), &format!("{LISTED} IPv4\n"));
+    });
+}
+
+// --- What passes ---------------------------------------------------------------------------------
+
+/// Expects one complaint about the list that says what is wrong and that it is not the last word.
+#[track_caller]
+fn expect_one_complaint(errors: &str, wrong: &str) {
+    let right = errors.lines().count() == 1
+        && errors.starts_with("egress-shim: EGRESS_SHIM_IPV4_ONLY_FILE: ")
+        && errors.ends_with(&format!("{wrong}; trying again at later lookups\n"));
+    assert!(right, "one line that ends with {wrong:?} and what is done, seen {errors:?}");
+}
+
+/// Each is what a call gives that finds no free descriptor, no memory, or a signal.
+#[test]
+fn a_list_that_could_not_be_opened_is_reported_once_and_loaded_at_a_later_lookup() {
+    let scratch = Scratch::new();
+    let list = scratch.file("list", large(LISTED));
+    let settings = [("IPV4_ONLY_FILE", text(&list))];
+    let actions = ["look", LISTED, "look", LISTED, "sleep", "1100", "look", LISTED];
+    let fail_with = |environment: &Environment, error: i32, words: &str| {
+        let mut command = command(environment, &settings, &actions);
+        let next = environment.shared_library("next_getaddrinfo");
+        let faults = environment.shared_library("faults");
+        preload(&mut command, &[&environment.library, &next, &faults]);
+        // At load the table of mounts and the list, and then the list.
+        command.envs([("FAULT_CALL", "open"), ("FAULT_AT", "2")]);
+        let output = run(command.env("FAULT_ERRNO", error.to_string()));
+        let wanted = format!("{LISTED} any\n{LISTED} any\n{LISTED} IPv4\n");
+        expect(format!("errno {error}"), stdout(&output), wanted);
+        expect_one_complaint(&stderr(&output), words);
+    };
+    in_each_environment(|environment| {
+        // At once: each takes a second.
+        thread::scope(|scope| {
+            for (error, words) in [
+                (libc::EMFILE, "Too many open files"),
+                (libc::ENFILE, "Too many open files in system"),
+                (libc::ENOMEM, "Cannot allocate memory"),
+                (libc::EINTR, "Interrupted system call"),
+            ] {
+                scope.spawn(move || fail_with(environment, error, words));
+            }
+        });
+    });
+}
+
+#[test]
+fn a_list_that_found_no_memory_is_reported_once_and_loaded_when_there_is_some() {
+    let scratch = Scratch::new();
+    let settings = [("IPV4_ONLY_FILE", long(&scratch))];
+    let actions = |pause| {
+        ["say", "runs", "exhaust", "look", LISTED, "release", "sleep", pause, "look", LISTED]
+    };
+    in_each_environment(|environment| {
+        let wanted = |later: &str| format!("runs\n{LISTED} any\n{LISTED} {later}\n");
+        expect_says(bare(environment, &actions("0")), &wanted("any"));
+        let actions = actions("1100");
+        let output = run(&mut command(environment, &settings, &actions));
+        expect("what it says", stdout(&output), wanted("IPv4"));
+        expect_one_complaint(&stderr(&output), "Cannot allocate memory");
+    });
+}
+
+/// libc's own getaddrinfo, whose error depends on what it still finds.
+#[test]
+fn a_lookup_without_memory_harms_nothing_and_a_later_one_is_right() {
+    in_each_environment(|environment| {
+        let program = environment.program("settings");
+        let node = "known.example.com";
+        // A first one, for in glibc the very first crashes without memory (nss_database_check_reload_and_get).
+        let actions = ["look", "localhost", "exhaust", "status", node, "release", "status", node];
+        let run = |command| run(&mut SILENT.client(with(command, actions)));
+        let expect_both = |output: &Output| {
+            let seen = said(output);
+            let lines: Vec<_> = seen.lines().collect();
+            let right = lines.len() == 3 && lines[1].starts_with(node) && output.status.success();
+            assert!(right && lines[2] == format!("{node} 0"), "an answer, and then 0: {seen}");
+        };
+        expect_both(&run(environment.bare(&program)));
+        for listed in [node, "other.example.com"] {
+            expect_both(&run(environment.shimmed(&program, &[("IPV4_ONLY", listed)])));
+        }
+    });
+}
+
+// --- Early, where it is small --------------------------------------------------------------------
+
+#[test]
+fn a_daemon_that_restricts_itself_before_its_first_lookup_has_a_small_list() {
+    let scratch = Scratch::new();
+    let list = scratch.file("list", LISTED);
+    fs::create_dir(scratch.join("root")).expect("target can be written to");
+    let root = scratch.text("root");
+    fs::set_permissions(&list, Permissions::from_mode(0o600)).expect("it is this test's own");
+    let settings = [("IPV4_ONLY_FILE", text(&list))];
+    in_each_environment(|environment| {
+        for (actions, says) in
+            [(&["root", &root][..], ""), (&["user", "65534"], ""), (&["restrict"], "restricted\n")]
+        {
+            let actions = [actions, &["look", LISTED]].concat();
+            let seen = said(&run(&mut bare(environment, &actions)));
+            if seen.starts_with("no Landlock") {
+                skip(environment, "this kernel has no Landlock");
+                continue;
+            }
+            expect(format!("{actions:?}"), seen, format!("{says}{LISTED} any\n"));
+            let wanted = format!("{says}{LISTED} IPv4\n");
+            expect_says(command(environment, &settings, &actions), &wanted);
+        }
+    });
+}
+
+/// A directory in every root that the tests have.
+const MOUNT_POINT: &str = "/sys/fs/fuse/connections";
+
+/// Has a command start where a file system is mounted that never answers: one in user space whose other end
+/// the command itself holds, and does not read.
+fn beside_a_hanging_file_system(command: &mut Command) -> &mut Command {
+    before(command, || {
+        let (none, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
+        let (point, kind) = (c"/sys/fs/fuse/connections", c"fuse");
+        // The descriptor is a parameter of the mount, so it gets a number that is known here.
+        let options = c"fd=99,rootmode=40000,user_id=0,group_id=0";
+        // SAFETY: system calls with numbers and strings that last.
+        unsafe {
+            result(libc::unshare(libc::CLONE_NEWNS))?;
+            result(libc::mount(none, c"/".as_ptr(), none, private, none.cast()))?;
+            let device = libc::open(c"/dev/fuse".as_ptr(), libc::O_RDWR);
+            if libc::dup2(device, 99) != 99 {
+                return Err(std::io::Error::last_os_error());
+            }
+            let (point, kind) = (point.as_ptr(), kind.as_ptr());
+            result(libc::mount(kind, point, kind, 0, options.as_ptr().cast()))
+        }
+    })
+}
+
+#[test]
+fn a_list_on_a_file_system_that_hangs_holds_up_nothing_but_the_lookups_that_need_it() {
+    if !fs::exists("/dev/fuse").unwrap_or_default() {
+        return skip("a file system that hangs", "this kernel has no /dev/fuse");
+    }
+    let list = format!("{MOUNT_POINT}/list");
+    let settings = [("IPV4_ONLY_FILE", &list)];
+    in_each_environment(|environment| {
+        let mut cat = with(environment.bare("/bin/cat"), [&list]);
+        let moment = Duration::from_millis(300);
+        let ended = run_for(beside_a_hanging_file_system(&mut cat), moment);
+        assert!(ended.is_none(), "the file system hangs: {ended:?}");
+
+        let nodes = ["NULL", "127.0.0.1", "::1", "localhost", ""];
+        let actions: Vec<_> = nodes.iter().flat_map(|node| ["look", node]).collect();
+        let actions = [&["say", "runs", "connect"], &actions[..]].concat();
+        let lookups = nodes.map(|node| format!("{node} any\n")).concat();
+        let mut bare = bare(environment, &actions);
+        let bare = said(&run(beside_a_hanging_file_system(&mut bare)));
+        expect("bare", bare, format!("runs\noff\n{lookups}"));
+        let mut shimmed = command(environment, &settings, &actions);
+        let shimmed = said(&run(beside_a_hanging_file_system(&mut shimmed)));
+        expect("", shimmed, format!("runs\nidle=60,interval=60,count=5\n{lookups}"));
+    });
+}
+
+/// A list that takes tens of milliseconds to load, and the settings that name it.
+fn slow_list(scratch: &Scratch) -> String {
+    let comments = format!("{}\n", "#".repeat(99)).repeat(150_000);
+    let list = scratch.file("slow", comments + "dual.example.com\n");
+    text(&list).to_owned()
+}
+
+/// As `wget --dns-timeout` does from its handler of `SIGALRM`.
+#[test]
+fn a_lookup_after_a_jump_out_of_the_load_has_the_list() {
+    in_each_environment(|environment| {
+        let program = environment.program("left");
+        let scratch = Scratch::new();
+        let list = slow_list(&scratch);
+        let bare = with(environment.bare(&program), ["jump", "0"]);
+        expect_says(LAB.client(bare), "later 46\n");
+        for delay in ["1000", "3000", "5000"] {
+            let shimmed = environment.shimmed(&program, &[("IPV4_ONLY_FILE", &list)]);
+            let shimmed = with(shimmed, ["jump", delay]);
+            expect_says(LAB.client(shimmed), "jumped\nlater 4\n");
+        }
+    });
+}
+
+#[test]
+fn a_child_with_its_parents_id_in_another_namespace_does_not_wait_for_a_thread_that_it_lacks() {
+    in_each_environment(|environment| {
+        let program = environment.program("left");
+        let scratch = Scratch::new();
+        let list = slow_list(&scratch);
+        let arguments = ["namespace", "3000"];
+        let bare = with(environment.bare(&program), arguments);
+        expect_says(LAB.client(bare), "id 1\nchild 46\n");
+        let shimmed = environment.shimmed(&program, &[("IPV4_ONLY_FILE", &list)]);
+        expect_says(LAB.client(with(shimmed, arguments)), "id 1\nchild 4\n");
+    });
+}

@@ -1,0 +1,145 @@
+//! Programs that bring their own resolver: a DNS reply about a listed host reaches them as if the host
+//! had no IPv6 address, and every other message as it is.
+
+use std::fs;
+use std::process::Command;
+
+use crate::harness::lab::LAB;
+use crate::harness::run::{expect_says, output, with};
+use crate::harness::scratch::text;
+use crate::harness::strace::traced;
+use crate::harness::{Environment, Scratch, expect, in_each_environment};
+
+/// What `receive.c` wants where dual.example.com is not listed, and where it is.
+#[derive(Clone, Copy)]
+enum Wanted {
+    Bare = 1,
+    Listed = 2,
+}
+
+/// Runs `receive.c`, or one of its cases, and expects of each what it wants.
+#[track_caller]
+fn expect_received(mut command: Command, wanted: Wanted) {
+    let lines = output(&mut command);
+    for line in lines.lines() {
+        let parts: Vec<_> = line.split('\t').collect();
+        expect(format!("{command:?}: {}", parts[0]), parts[3], parts[wanted as usize]);
+    }
+    let least = if command.get_args().any(|argument| argument == "TCP") { 1 } else { 40 };
+    assert!(lines.lines().count() >= least, "{command:?}: cases: {lines}");
+}
+
+#[test]
+fn a_reply_about_a_listed_host_is_received_without_its_ipv6_addresses_by_every_call() {
+    in_each_environment(|environment| {
+        let program = environment.program("receive");
+        let settings = [("IPV4_ONLY", "dual.example.com")];
+        expect_received(environment.bare(&program), Wanted::Bare);
+        expect_received(environment.shimmed(&program, &settings), Wanted::Listed);
+    });
+}
+
+#[test]
+fn every_other_message_has_the_result_errno_and_flags_of_the_bare_run() {
+    in_each_environment(|environment| {
+        let program = environment.program("receive");
+        let scratch = Scratch::new();
+        let log = scratch.join("log");
+        let logged = [("IPV4_ONLY", "* !*.com"), ("LOG", "trace"), ("LOG_FILE", text(&log))];
+        expect_received(environment.shimmed(&program, &[]), Wanted::Bare);
+        expect_received(environment.shimmed(&program, &logged), Wanted::Bare);
+        let log = fs::read_to_string(&log).expect("the log file is there");
+        let line = "DNS reply: dual.example.com: not listed, left alone";
+        assert!(log.contains(line), "wanted {line:?} in the log, seen:\n{log}");
+    });
+}
+
+#[test]
+fn what_is_no_reply_costs_no_system_call() {
+    in_each_environment(|environment| {
+        let program = environment.program("receive");
+        let scratch = Scratch::new();
+        let trace = scratch.join("trace");
+        let settings = [("IPV4_ONLY", "*"), ("KEEPALIVE", "off")];
+        for case in ["a question", "empty datagram", "urgent data", "nothing there", "a file"] {
+            let calls = |command: Command| {
+                output(&mut traced(&with(command, [case]), "trace=all", &trace));
+                let trace = fs::read_to_string(&trace).expect("strace has written its trace");
+                let lines = || trace.lines().filter_map(|line| line.split_once(' '));
+                let (program, _) = lines().next().expect("the program starts");
+                let of_case = lines().filter(|(process, _)| *process != program);
+                let calls = of_case.filter(|(_, call)| !call.trim().starts_with("<..."));
+                let names = calls.filter_map(|(_, call)| Some(call.trim().split_once('(')?.0));
+                names.map(str::to_owned).collect::<Vec<_>>().join(" ")
+            };
+            let bare = calls(environment.bare(&program));
+            assert!(bare.contains("recvfrom"), "{case}: the case receives: {bare}");
+            let shimmed = calls(environment.shimmed(&program, &settings));
+            expect(format!("{case}: system calls"), shimmed, bare);
+        }
+    });
+}
+
+/// dlsym(3) would wait for the other thread's dlopen(3), whose library waits for this one.
+#[test]
+fn a_first_recv_waits_for_no_lock() {
+    in_each_environment(|environment| {
+        let program = environment.program("unlocked");
+        let library = environment.shared_library("unlocked");
+        for how in ["signal", "fork", "vfork"] {
+            let with = |command| with(with(command, [how]), [&library]);
+            let listed = [("IPV4_ONLY", "*")];
+            expect_says(with(environment.bare(&program)), "received 7\n");
+            expect_says(with(environment.shimmed(&program, &[])), "received 7\n");
+            expect_says(with(environment.shimmed(&program, &listed)), "received 7\n");
+        }
+    });
+}
+
+// --- gethostbyname2 --------------------------------------------------------------------------------------
+
+/// What `hosts.c` says of a name, which is left out.
+#[track_caller]
+fn hosts(environment: &Environment, command: Command, name: &str) -> String {
+    let text = output(&mut LAB.client(with(command, [name]))).replace(name, "NAME");
+    expect(format!("{environment}: lines of {text}"), text.lines().count(), 6);
+    text
+}
+
+#[test]
+fn gethostbyname2_says_of_a_listed_host_what_libc_says_of_one_with_ipv4_addresses() {
+    in_each_environment(|environment| {
+        let program = environment.program("hosts");
+        let listed = [("IPV4_ONLY", "dual.example.com,none.example.com")];
+        for (name, twin) in
+            [("dual.example.com", "v4only.example.com"), ("none.example.com", "none.example.com")]
+        {
+            let wanted = hosts(environment, environment.bare(&program), twin);
+            let seen = hosts(environment, environment.shimmed(&program, &listed), name);
+            expect(format!("what is said of {name}"), seen, wanted);
+            if environment.glibc >= Some((2, 36)) {
+                let mut no_aaaa = environment.bare(&program);
+                no_aaaa.env("RES_OPTIONS", "no-aaaa");
+                let wanted = hosts(environment, no_aaaa, name);
+                let seen = hosts(environment, environment.shimmed(&program, &listed), name);
+                expect(format!("what is said of {name}, by no-aaaa"), seen, wanted);
+            }
+        }
+        let other = "other.example.com";
+        let wanted = hosts(environment, environment.bare(&program), other);
+        assert!(wanted.contains("2001:db8:2::2"), "it has an IPv6 address: {wanted}");
+        let seen = hosts(environment, environment.shimmed(&program, &listed), other);
+        expect("what is said of a host that is not listed", seen, wanted);
+    });
+}
+
+#[test]
+fn getent_shows_the_ipv4_address_of_a_listed_host() {
+    let environment = &Environment::here();
+    let command = |command| LAB.client(with(command, ["hosts", "dual.example.com"]));
+    let listed = [("IPV4_ONLY", "dual.example.com")];
+    let seen = |command| output(&mut { command }).split_whitespace().next().unwrap().to_owned();
+    let getent = "/usr/bin/getent";
+    expect("bare", seen(command(environment.bare(getent))), "2001:db8:2::2");
+    expect("listed", seen(command(environment.shimmed(getent, &listed))), "198.51.100.2");
+}
