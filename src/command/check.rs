@@ -311,7 +311,7 @@ impl Target {
             return Err(wrong(format!("{text} is a URL; give its host: --check {host}{port}")));
         }
         if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self { host: address.to_string(), port: 443 });
+            return Ok(Self { host: address.to_canonical().to_string(), port: 443 });
         }
         let (host, port) = match text.rsplit_once(':') {
             Some((host, port)) => match port.parse() {

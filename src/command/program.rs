@@ -105,7 +105,7 @@ const MOST_INTERPRETERS: usize = 5;
 /// An interpreter that is not there.
 pub fn examine(file: &Path, path: &OsStr) -> Result<Program, Failure> {
     let mut program = Program { file: file.to_owned(), elf: None, is_text: false };
-    for depth in 0..MOST_INTERPRETERS {
+    for depth in 0..=MOST_INTERPRETERS {
         let Ok(mut opened) = File::open(&program.file) else { break };
         let mut start = Vec::new();
         let _ = opened.by_ref().take(1024).read_to_end(&mut start);

@@ -348,7 +348,8 @@ impl Process {
             let mut numbers = value.split(' ').map_while(|number| number.parse::<u32>().ok());
             match key {
                 "address" => {
-                    let address = value.parse().ok();
+                    // `::ffff:a.b.c.d` is IPv4 on the wire.
+                    let address = value.parse().ok().map(|address: IpAddr| address.to_canonical());
                     addresses.extend(address.filter(|address| !addresses.contains(address)));
                 }
                 "error" => {

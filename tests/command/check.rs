@@ -1,5 +1,6 @@
 //! `--check`: whether a host is reached, and what to do if it is not.
 
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -201,6 +202,14 @@ fn an_address_and_a_url_have_their_own_words() {
         "198.51.100.2 is reached over IPv4",
         &["listed      no: an address is never looked up, so no pattern matches it\n"],
     );
+    // IPv4 on the wire.
+    expect_check(
+        &LAB,
+        &["--check", "[::ffff:198.51.100.2]:80"],
+        0,
+        "::ffff:198.51.100.2 is reached over IPv4",
+        &["IPv4        198.51.100.2 port 80: connected in "],
+    );
     for (url, words) in [
         ("https://api.openai.com/v1", "is a URL; give its host: --check api.openai.com"),
         ("http://me@a.example?x", "is a URL; give its host: --check a.example:80"),
@@ -249,6 +258,11 @@ fn the_proof_is_in_the_command_itself_which_never_runs() {
     let loaded = format!("loaded      yes, by {}\n", text(&program));
     let reached = "v4only.example.com is reached over IPv4";
     expect_check(&LAB, &arguments, 0, reached, &[&loaded]);
+    let link = scratch.path("link.so");
+    symlink(&*LIBRARY, &link).unwrap();
+    let by_link = [&["--library", text(&link)][..], &arguments].concat();
+    let library = format!("library     {}\n", text(&link));
+    expect_check(&LAB, &by_link, 0, reached, &[&library, &loaded]);
     let script = scratch.write("script", format!("#!{}\n", text(&program)));
     let by_script = ["--check", "v4only.example.com:80", text(&script)];
     expect_check(&LAB, &by_script, 0, reached, &[&loaded]);

@@ -13,6 +13,7 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::harness::scratch::write_executable;
 use crate::harness::{ROOT, run as programs};
 
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -131,15 +132,13 @@ impl Public {
     }
 
     fn copy(&self, from: impl AsRef<Path>, name: &str) -> PathBuf {
-        let path = self.path(name);
-        fs::copy(from, &path).expect("a file can be copied");
-        path
+        let bytes = fs::read(from).expect("the file can be read");
+        self.write(name, bytes)
     }
 
     fn write(&self, name: &str, bytes: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path(name);
-        fs::write(&path, bytes).expect("a file can be written");
-        mode(&path, 0o755);
+        write_executable(&path, bytes.as_ref());
         path
     }
 

@@ -242,6 +242,7 @@ fn the_library_comes_first_and_a_preload_that_was_there_stays() {
         (format!("{other}:{library} {third}"), format!("{library}:{other}:{third}")),
         (format!("{library}:{library}"), LIBRARY.clone()),
         (format!("/elsewhere/libegress_shim.so:{other}"), format!("{library}:{other}")),
+        (format!("libegress_shim.so {other}"), format!("{library}:{other}")),
     ];
     for (before, after) in &cases {
         let mut command = shim(&["printenv", "LD_PRELOAD"]);
@@ -447,7 +448,14 @@ fn a_script_is_judged_by_the_program_that_runs_it() {
     let split = scratch.write("split", "#!/usr/bin/env -S A=b interpreter -x\n");
     let path = format!("{}:{PATH}", text(&scratch.0));
     let words = format!("{interpreter} is statically linked");
-    for script in [&direct, &nested, &env, &split] {
+    // The kernel follows five and no more (BINPRM_MAX_RECURSION in fs/exec.c).
+    let mut fifth = nested.clone();
+    for depth in 3..=5 {
+        fifth = scratch.write(&format!("depth-{depth}"), format!("#!{}\n", text(&fifth)));
+    }
+    let sixth = scratch.write("sixth", format!("#!{}\n", text(&fifth)));
+    fails(&mut shim(&[text(&sixth)]), 126, &["cannot be run: Too many levels of symbolic links"]);
+    for script in [&direct, &nested, &fifth, &env, &split] {
         warns(shim(&[text(script)]).env("PATH", &path), &words);
     }
 }

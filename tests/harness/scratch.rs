@@ -1,8 +1,11 @@
 //! Directories of a test's own.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::io::Write;
 use std::ops::Deref;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
@@ -54,4 +57,18 @@ impl Drop for Scratch {
 /// A path as the value of a setting.
 pub fn text(path: &Path) -> &str {
     path.to_str().expect("the paths of the tests are UTF-8")
+}
+
+/// Writes a file that can be executed. The writer is a process of its own: a child that another test starts
+/// meanwhile would have a descriptor of this process too, and the file would be busy (ETXTBSY in execve(2)).
+pub fn write_executable(path: &Path, bytes: &[u8]) {
+    let mut writer = Command::new("tee")
+        .arg(path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("tee starts");
+    writer.stdin.take().expect("its input is a pipe").write_all(bytes).expect("tee reads");
+    assert!(writer.wait().expect("tee ends").success(), "tee {}", path.display());
+    fs::set_permissions(path, Permissions::from_mode(0o755)).expect("chmod works");
 }

@@ -2,8 +2,8 @@
  * Connects, so that the library logs, to something that may not take it:
  *
  *     lines COUNT             prints how many connects it made and whether its timer's signals were handled meanwhile;
- *                             then "ready", waits for a byte, and connects once more
- *     lines COUNT close FD    the same, but closes a descriptor instead of the last connect
+ *                             then "ready", and connects once more for each byte that it reads
+ *     lines COUNT close FD    the same, but closes a descriptor instead of the later connects
  *     lines COUNT background  is in the background of the terminal that descriptor 2 is, which stops those that write
  *                             (TOSTOP); prints how it ended
  */
@@ -87,9 +87,8 @@ int main(int argc, char **argv)
         close(atoi(argv[3]));
     printf("ready\n");
     fflush(stdout);
-    if (read(0, &byte, 1) < 0)
-        fail("read");
-    if (argc == 2)
-        connects(1);
+    while (read(0, &byte, 1) == 1)
+        if (argc == 2)
+            connects(1);
     return 0;
 }

@@ -4,11 +4,11 @@
 #![cfg(target_arch = "x86_64")]
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use super::{command, done};
+use crate::harness::scratch::write_executable;
 use crate::harness::{ROOT, expect};
 
 /// The libraries: the one that is shipped, and that of `cargo build --release`, which musl's loader
@@ -139,8 +139,7 @@ fn a_static_program() {
 #[test]
 fn a_shell_script() {
     let script = made("script");
-    fs::copy(source("foreign.sh"), &script).expect("a file can be copied");
-    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("chmod works");
+    write_executable(&script, &fs::read(source("foreign.sh")).expect("it can be read"));
     is_the_same(&script, &libraries(), false);
 }
 
