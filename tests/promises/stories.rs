@@ -100,9 +100,13 @@ fn black_hole(environment: &Environment) {
     let url = "http://api.openai.com/now";
     let settings = [("IPV4_ONLY", "api.openai.com")];
 
-    let (bare, asked) = lab.questions(|| run(environment.bare(python), url, WAIT));
-    assert!(bare.is_none(), "bare urllib still waits: {bare:?}");
-    assert!(!asked.is_empty(), "bare urllib has looked the host up");
+    // On a busy machine a short wait may end before it has come so far.
+    let has_asked = |most| {
+        let (bare, asked) = lab.questions(|| run(environment.bare(python), url, most));
+        assert!(bare.is_none(), "bare urllib still waits: {bare:?}");
+        !asked.is_empty()
+    };
+    assert!(has_asked(WAIT) || has_asked(PATIENCE), "bare urllib has looked the host up");
 
     let ipv4 = run(environment.bare(python), "http://v4only.example.com/now", PATIENCE);
     assert!(answered(ipv4.as_ref()), "bare urllib reaches a host that has only IPv4: {ipv4:?}");
