@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::made::{Unmade, has_postgresql, made, source};
 use super::{Client, IDLE_TIMEOUT, IPV4, IPV6, dark, host};
-use crate::harness::Environment;
 use crate::harness::lab::{Host, Lab};
 use crate::harness::run::stdout;
 
@@ -28,7 +27,6 @@ pub fn black_hole(which: u8, number: usize) -> String {
 /// servers for TLS, `PostgreSQL` and what servers.py has.
 pub struct Bed {
     pub lab: Lab,
-    pub environment: Environment,
     pub gate: Gate,
     /// The directory of the lab's files, as its hosts see it.
     state: PathBuf,
@@ -46,7 +44,7 @@ impl Bed {
         // /proc/PID/root/DIRECTORY/requests
         let state = lab.file("requests").iter().skip(4).collect::<PathBuf>();
         let state = Path::new("/").join(state.parent().expect("a directory"));
-        let bed = Self { lab, environment: Environment::here(), gate: Gate::default(), state };
+        let bed = Self { lab, gate: Gate::default(), state };
 
         bed.shell("gateway", "ip address add 192.0.2.54/24 dev client");
         bed.shell("gateway", &bed.resolver(clients));
@@ -152,12 +150,12 @@ impl Bed {
         })
     }
 
-    /// The types of the questions for a name, sorted.
+    /// The types of the questions for a name, sorted. Some resolvers ask in a mixture of cases.
     pub fn questions(&self, name: &str) -> Vec<String> {
         let log = fs::read_to_string(self.file("gateway", "questions")).unwrap_or_default();
         let type_of = |line: &str| {
             let (kind, rest) = line.split_once("query[")?.1.split_once("] ")?;
-            (rest.split(' ').next() == Some(name)).then(|| kind.to_owned())
+            rest.split(' ').next()?.eq_ignore_ascii_case(name).then(|| kind.to_owned())
         };
         let mut types: Vec<_> = log.lines().filter_map(type_of).collect();
         types.sort();

@@ -8,6 +8,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 
 use super::{Client, Server};
+use crate::harness::run::stdout;
 
 /// What could not be made, and why.
 pub type Unmade = BTreeMap<&'static str, String>;
@@ -15,15 +16,20 @@ pub type Unmade = BTreeMap<&'static str, String>;
 type Maker = fn() -> Result<(), String>;
 
 /// What the test makes under `target/clients`.
-const MAKERS: [(&str, Maker); 9] = [
+const MAKERS: [(&str, Maker); 11] = [
     ("venv", make_venv),
     ("java", || make_java("Client")),
     ("netty", make_netty),
     ("asio", make_asio),
     ("rust", make_rust),
+    ("musl", make_musl),
     ("perl", find_perl),
     // 300 MB: it is tried where somebody has installed it.
     ("chromium", || find("/usr/lib/chromium/chromium-headless-shell", "chromium-headless-shell")),
+    ("undici", || {
+        find("/usr/bin/node", "nodejs")?;
+        find("/usr/share/nodejs/undici/index.js", "node-undici")
+    }),
     ("haproxy", || find("/usr/sbin/haproxy", "haproxy")),
     ("nginx", || find("/usr/sbin/nginx", "nginx-light")),
 ];
@@ -148,14 +154,40 @@ fn make_asio() -> Result<(), String> {
     Ok(())
 }
 
+/// A cargo command for the package of the clients in Rust.
+fn cargo(arguments: &[&str]) -> Command {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(arguments).arg("--manifest-path").arg(source("rust/Cargo.toml"));
+    cargo.env("CARGO_TARGET_DIR", made("rust"));
+    cargo
+}
+
 fn make_rust() -> Result<(), String> {
-    let cargo = |arguments: &[&str]| {
-        let mut cargo = Command::new(env!("CARGO"));
-        cargo.args(arguments).arg("--manifest-path").arg(source("rust/Cargo.toml"));
-        succeed(cargo.env("CARGO_TARGET_DIR", made("rust")))
+    succeed(&mut cargo(&["fetch", "--locked"]))?;
+    succeed(&mut cargo(&["build", "--locked", "--offline"])).expect("it compiles");
+    Ok(())
+}
+
+/// Compiles the programs for musl, with the C libraries that crates carry.
+fn make_musl() -> Result<(), String> {
+    find("/usr/bin/musl-gcc", "musl-tools")?;
+    find("/usr/bin/cmake", "cmake")?;
+    find("/usr/bin/make", "make")?;
+    succeed(&mut cargo(&["fetch", "--locked"]))?;
+    let metadata = cargo(&["metadata", "--locked", "--offline", "--format-version=1"]).output();
+    let metadata = stdout(&metadata.expect("cargo starts"));
+    let carried = |variable, package: &str, library| {
+        let is_manifest = |it: &&str| it.contains(package) && it.ends_with("/Cargo.toml");
+        let manifest = metadata.split('"').find(is_manifest).expect("it is in the lock file");
+        format!("-D{variable}={}", Path::new(manifest).with_file_name(library).display())
     };
-    cargo(&["fetch", "--locked"])?;
-    cargo(&["build", "--locked", "--offline"]).expect("it compiles");
+    let mut configure = Command::new("cmake");
+    configure.arg("-S").arg(source("musl")).arg("-B").arg(made("musl"));
+    configure.arg("-DCMAKE_C_COMPILER=musl-gcc");
+    configure.arg(carried("CARES", "/c-ares-sys-", "c-ares"));
+    configure.arg(carried("LIBEVENT", "/libevent-sys-", "libevent"));
+    succeed(&mut configure).expect("it can be configured");
+    succeed(Command::new("cmake").arg("--build").arg(made("musl"))).expect("it compiles");
     Ok(())
 }
 

@@ -22,7 +22,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crate::harness::lab::Host;
-use crate::harness::skip;
+use crate::harness::{Environment, skip};
 use bed::{Bed, DARK, LISTED, black_hole};
 use made::{lacks, made, make_clients};
 use run::{Run, Timings, words};
@@ -40,6 +40,8 @@ struct Client {
     from: &'static str,
     /// Its arguments and environment for a request.
     arguments: Arguments,
+    /// The libc that it runs on, and the library for that.
+    environment: fn() -> Environment,
     server: Server,
     /// The host that is listed, where it matters which.
     host: Option<&'static str>,
@@ -70,6 +72,10 @@ impl Client {
 
     fn named(self, name: &'static str) -> Self {
         Self { name, ..self }
+    }
+
+    fn environment(self, environment: fn() -> Environment) -> Self {
+        Self { environment, ..self }
     }
 
     fn server(self, server: Server) -> Self {
@@ -209,6 +215,7 @@ const CLIENT: Client = Client {
     program: "",
     from: "",
     arguments: |_, _| {},
+    environment: Environment::here,
     server: Server::Http,
     host: None,
     keepalive: Keepalive::NONE,
@@ -367,12 +374,12 @@ impl Row<'_> {
     /// of a host that is a black hole.
     fn start(&self, shim: bool, host: &str, wait: u64, what: &str) -> Run<'_> {
         let Self { client, number, bed } = self;
-        let program = made(client.program);
+        let (environment, program) = ((client.environment)(), made(client.program));
         let mut command = if shim {
             let settings = if client.enforce { ENFORCED } else { SETTINGS };
-            bed.environment.shimmed(program, &settings)
+            environment.shimmed(program, &settings)
         } else {
-            bed.environment.bare(program)
+            environment.bare(program)
         };
         // What this machine's user wishes of curl, Python or Node is not for these runs. The names
         // below are the environment's own business.

@@ -3,6 +3,7 @@
 import dns from 'node:dns/promises';
 import http from 'node:http';
 import https from 'node:https';
+import { createRequire } from 'node:module';
 import { urlToHttpOptions } from 'node:url';
 
 const get = (module, target) =>
@@ -19,6 +20,7 @@ const clients = {
   http: (url) => get(http, url),
   https: (url) => get(https, url),
   fetch: async (url) => (await fetch(url)).text(),
+  undici: async (url) => (await createRequire(import.meta.url)('undici').request(url)).body.text(),
   // A program that looks up the address itself, and asks that address alone.
   lookup: async (url) => {
     const { hostname, pathname, search } = new URL(url);

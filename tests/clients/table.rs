@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::made::{class_path, made, source};
 use super::{AtBlackHole, CLIENT, Client, Keepalive, Request, Server};
+use crate::harness::Environment;
 use crate::harness::run::stdout;
 use AtBlackHole::{FallsBack, Hangs, TakesAny, TakesIpv4};
 
@@ -124,6 +125,7 @@ fn javascript() -> Vec<Client> {
             .keepalive(node_agent)
             .at_black_hole(Hangs)
             .asks("A AAAA"),
+        Client { from: "undici", ..node_ }.row("Node undici", |c, r| node(c, "undici", r)),
         base("venv/bin/deno", "venv").row("Deno fetch", deno).at_black_hole(FallsBack),
         base("/bin/sh", "chromium")
             .row("Chromium headless", chromium)
@@ -148,10 +150,13 @@ fn java_clients() -> Vec<Client> {
 
 fn compiled() -> Vec<Client> {
     let rust_ = base("rust/debug/rust-client", "rust");
+    let musl = |program| base(program, "musl").environment(Environment::musl).asks("A AAAA");
     vec![
         rust_.row("Rust ureq", |c, r| rust(c, "ureq", r)),
         rust_.row("Rust hickory", |c, r| rust(c, "hickory", r)).asks("A AAAA"),
-        base("asio", "asio").row("C++ Boost.Asio", asio),
+        base("asio", "asio").row("C++ Boost.Asio", host_and_path),
+        musl("musl/cares").row("C c-ares, on musl", host_and_path),
+        musl("musl/evdns").row("C evdns, on musl", host_and_path),
     ]
 }
 
@@ -183,7 +188,7 @@ fn python(command: &mut Command, client: &str, request: &Request) {
 fn node(command: &mut Command, client: &str, request: &Request) {
     let scheme = if client == "https" { "https" } else { "http" };
     command.arg(source("node.mjs")).args([client, &request.url(scheme)]);
-    command.env("NODE_EXTRA_CA_CERTS", made("lab.pem"));
+    command.env("NODE_EXTRA_CA_CERTS", made("lab.pem")).env("NODE_PATH", "/usr/share/nodejs");
 }
 
 /// The major version; 0 where there is no Node.
@@ -241,6 +246,6 @@ fn proxy(command: &mut Command, proxy: &str, request: &Request) {
     command.arg(source("proxy")).args([proxy, request.host, &request.path()]);
 }
 
-fn asio(command: &mut Command, request: &Request) {
+fn host_and_path(command: &mut Command, request: &Request) {
     command.args([request.host, &request.path()]);
 }

@@ -134,7 +134,8 @@ impl Environment {
         Self { name: "glibc-shipped", library, ..Self::here() }
     }
 
-    fn musl() -> Self {
+    /// musl with the shipped library.
+    pub fn musl() -> Self {
         let compiler = vec!["musl-gcc".to_owned()];
         Self { name: "musl", compiler, glibc: None, ..Self::shipped() }
     }
