@@ -94,6 +94,7 @@ fn options(environment: &Environment) {
 
 fn receiving(environment: &Environment) {
     let program = &environment.program("receive_cost");
+    let forwarder = &environment.shared_library("forwarder");
     for kind in ["udp", "tcp"] {
         heading(&format!("recv on loopback, {kind}"), "ns");
         let shimmed = |settings: Settings| {
@@ -104,6 +105,9 @@ fn receiving(environment: &Environment) {
             printed,
             &[
                 side("nothing preloaded", || with(environment.bare(program), &[kind, "500"])),
+                side("a recv that only calls libc's", || {
+                    with(preloaded(environment, program, forwarder), &[kind, "500"])
+                }),
                 side("egress-shim", shimmed(DEFAULTS)),
                 side("egress-shim, ten hosts", shimmed(TEN_HOSTS)),
             ],
@@ -161,11 +165,7 @@ fn starts(environment: &Environment) {
         wall_clock,
         &[
             side("nothing preloaded", || environment.bare(program)),
-            side("an empty library", || {
-                let mut command = environment.bare(program);
-                command.env("LD_PRELOAD", empty);
-                command
-            }),
+            side("an empty library", || preloaded(environment, program, empty)),
             side("libkeepalive", || libkeepalive(environment, program)),
             side("egress-shim, two settings", shimmed(TWO_SETTINGS)),
             side("egress-shim, ten hosts", shimmed(TEN_HOSTS)),
@@ -234,9 +234,15 @@ fn wall_clock(command: &mut Command) -> f64 {
 
 fn libkeepalive(environment: &Environment, program: &Path) -> Command {
     assert!(Path::new(LIBKEEPALIVE).exists(), "libkeepalive0 is not installed: run scripts/bench");
-    let mut command = environment.bare(program);
-    command.env("LD_PRELOAD", LIBKEEPALIVE);
+    let mut command = preloaded(environment, program, Path::new(LIBKEEPALIVE));
     command.envs([("KEEPIDLE", "60"), ("KEEPINTVL", "60"), ("KEEPCNT", "5")]);
+    command
+}
+
+/// A program with a library that is not ours.
+fn preloaded(environment: &Environment, program: &Path, library: &Path) -> Command {
+    let mut command = environment.bare(program);
+    command.env("LD_PRELOAD", library);
     command
 }
 
