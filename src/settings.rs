@@ -15,7 +15,7 @@ use crate::allowlist::{Allowlist, OutOfMemory, Source};
 #[derive(Debug)]
 #[allow(
     dead_code,
-    reason = "the library needs the variable; the rest is for the command and the documents"
+    reason = "the library needs little but the variable; the rest is for the command and the documents"
 )]
 pub struct Row {
     /// The environment variable.
@@ -99,7 +99,7 @@ pub const STRICT: Row = Row {
 pub const TABLE: [Row; 8] =
     [IPV4_ONLY, IPV4_ONLY_FILE, KEEPALIVE, PROGRAMS, LOG, LOG_FILE, STRICT, SWITCH];
 
-/// The names of the table: all that the library needs of it.
+/// The names of the table.
 #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
 static VARIABLES: [&str; TABLE.len()] = {
     let mut names = [""; TABLE.len()];
@@ -176,8 +176,8 @@ pub struct Timings {
 }
 
 impl Keepalive {
-    /// 60 s of silence is less than any NAT in the field allows (AWS 350 s, Azure 240 s; RFC 5382 asks for
-    /// two hours).
+    /// 60 s of silence is less than any NAT in the field allows (AWS 350 s, Azure 240 s; RFC 5382, section 5,
+    /// asks for 2 hours and 4 minutes).
     pub const DEFAULT: Self = Self {
         timings: Timings { idle: 60, interval: 60, count: 5 },
         user_timeout: None,
@@ -209,12 +209,16 @@ impl fmt::Display for Settings<'_> {
             Some(keepalive) => write!(f, "keepalive {keepalive}")?,
             None => f.write_str("keepalive off")?,
         }
+        f.write_str("; IPv4 only for ")?;
         if !self.has_allowlist() {
-            return f.write_str("; IPv4 only for no host");
+            return f.write_str("no host");
         }
-        write!(f, "; IPv4 only for \"{}\"", self.ipv4_only.escape_ascii())?;
+        if !self.ipv4_only.is_empty() {
+            write!(f, "\"{}\"", self.ipv4_only.escape_ascii())?;
+        }
         if let Some(file) = self.ipv4_only_file {
-            write!(f, " and the hosts that {} lists", file.escape_ascii())?;
+            let and = if self.ipv4_only.is_empty() { "" } else { " and " };
+            write!(f, "{and}the hosts that {} lists", file.escape_ascii())?;
         }
         Ok(())
     }
@@ -279,7 +283,7 @@ impl fmt::Display for Shown<'_> {
     }
 }
 
-/// Who is told of each problem.
+/// Takes each problem.
 pub type Report<'a> = &'a mut dyn FnMut(&Problem<'_>);
 
 fn report_wrong(
@@ -358,7 +362,7 @@ pub fn report_unknown<'a>(entries: impl Iterator<Item = &'a [u8]>, report: Repor
                 place: None,
                 part,
                 must: &NoSuchSetting(variable),
-                instead: &"ignored",
+                instead: &"ignoring it",
             });
         }
     }
@@ -370,7 +374,7 @@ fn parse_values<'a>(values: [Option<&'a [u8]>; TABLE.len()], report: Report<'_>)
         report_wrong(report, &SWITCH, value, &"must be on or off", &"using on");
     }
     if let Some(value) = strict.filter(|value| !matches!(*value, b"1" | b"0")) {
-        report_wrong(report, &STRICT, value, &"must be 1, or 0 or not set", &"using 0");
+        report_wrong(report, &STRICT, value, &"must be 0 or 1", &"using 0");
     }
     for part in programs.into_iter().flat_map(words).filter(|part| !is_program_name(part)) {
         let must = "must be the name of an executable, without directories and *, or !NAME";
@@ -480,7 +484,7 @@ fn parse_keepalive(value: &[u8], report: Report<'_>) -> Option<Keepalive> {
         let (key, number) = (sides.next().unwrap_or_default(), sides.next());
         let known = keys.iter_mut().find(|(name, ..)| *name == key);
         let (Some((name, timing, most, unit, given)), Some(number)) = (known, number) else {
-            let must = format_args!("must be on or off, or any of {KEEPALIVE_PARTS}");
+            let must = format_args!("must be {}", KEEPALIVE.help);
             report_wrong(report, &KEEPALIVE, part, &must, &"ignoring this part");
             continue;
         };
@@ -529,9 +533,6 @@ fn parse_keepalive(value: &[u8], report: Report<'_>) -> Option<Keepalive> {
     }
     Some(keepalive)
 }
-
-/// What may stand in a keepalive setting that is neither `on` nor `off`.
-const KEEPALIVE_PARTS: &str = "idle=S,interval=S,count=N,user-timeout=S,enforce";
 
 /// A number of digits only.
 fn parse_number(digits: &[u8]) -> Option<c_int> {
@@ -639,7 +640,8 @@ pub fn load_allowlist<'a>(
         })?;
     for (source, wrong) in [(Source::Variable, wrong_in_variable), (Source::File, wrong_in_file)] {
         if let Some(more) = wrong.checked_sub(PATTERNS_REPORTED).filter(|&more| more > 0) {
-            let must = format_args!("{more} more patterns are wrong");
+            let are = if more == 1 { "pattern is" } else { "patterns are" };
+            let must = format_args!("{more} more {are} wrong");
             report_wrong(report, row_of(source), b"...", &must, &"ignoring them");
         }
     }
@@ -661,7 +663,7 @@ pub fn report_no_list(
     report: Report<'_>,
 ) {
     let instead: &dyn fmt::Display =
-        if later { &"trying again at later lookups" } else { &"no host of it is listed" };
+        if later { &"trying again at later lookups" } else { &"ignoring this list" };
     match path {
         Some(path) => {
             let must = format_args!("must be a readable file of host patterns: {error}");
@@ -673,7 +675,7 @@ pub fn report_no_list(
 
 /// Reports that there is no memory for the texts of the settings.
 pub fn report_no_memory(report: Report<'_>) {
-    report_wrong(report, &SWITCH, b"", &"out of memory for the settings", &"some are not set");
+    report_wrong(report, &SWITCH, b"", &"out of memory for the settings", &"ignoring some of them");
 }
 
 /// Reports a log file that cannot be opened.
@@ -737,6 +739,20 @@ mod tests {
         assert_eq!(set(&[]), (defaults(), vec![]));
         assert_eq!(set(&[]).0.keepalive, Some(keepalive));
         assert_eq!(keepalive.to_string(), KEEPALIVE.default);
+    }
+
+    #[test]
+    fn what_is_in_force_is_said_without_what_is_not_set() {
+        let (list, file) = (("_IPV4_ONLY", "a.b"), ("_IPV4_ONLY_FILE", "/list"));
+        for (values, wanted) in [
+            (&[][..], "no host"),
+            (&[list], "\"a.b\""),
+            (&[file], "the hosts that /list lists"),
+            (&[list, file], "\"a.b\" and the hosts that /list lists"),
+        ] {
+            let wanted = format!("keepalive {}; IPv4 only for {wanted}", KEEPALIVE.default);
+            assert_eq!(set(values).0.to_string(), wanted);
+        }
     }
 
     #[test]

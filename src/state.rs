@@ -176,7 +176,7 @@ struct Complaints<'a> {
 }
 
 impl<'a> Complaints<'a> {
-    /// Who has so much wrong needs no longer list, and a log has other lines.
+    /// More lines would not help, and would bury the others of a log.
     const MOST: usize = 30;
 
     fn new(sinks: Option<&'a Sinks>, strict: bool) -> Self {
@@ -207,7 +207,8 @@ impl<'a> Complaints<'a> {
     /// Counts those that were not written, and ends a strict program.
     fn end(self) {
         if let Some(more) = self.count.checked_sub(Self::MOST).filter(|more| *more > 0) {
-            self.complain(format_args!("{more} more settings are wrong"));
+            let are = if more == 1 { "setting is" } else { "settings are" };
+            self.complain(format_args!("{more} more {are} wrong"));
         }
         if self.fatal {
             process::exit(settings::EXIT_CONFIG);

@@ -58,15 +58,15 @@ const WRONG: &[Wrong] = &[
     wrong("", "no", "no", &["on or off"], "on"),
     wrong("STRICT", "yes", "yes", &["1"], "0"),
     wrong("IPV4_ONLY", "api..com", "api..com", &["empty label"], "ignoring"),
-    wrong("IPV4_ONLY_FILE", "DIR/missing", "DIR/missing", &["No such file"], "no host"),
-    wrong("IPV4_ONLY_FILE", "DIR/directory", "DIR/directory", &["regular file"], "no host"),
-    wrong("IPV4_ONLY_FILE", "DIR/fifo", "DIR/fifo", &["regular file"], "no host"),
+    wrong("IPV4_ONLY_FILE", "DIR/missing", "DIR/missing", &["No such file"], "ignoring this list"),
+    wrong("IPV4_ONLY_FILE", "DIR/directory", "DIR/directory", &["regular file"], "ignoring this list"),
+    wrong("IPV4_ONLY_FILE", "DIR/fifo", "DIR/fifo", &["regular file"], "ignoring this list"),
     wrong("IPV4_ONLY_FILE", "DIR/wrong-line", "a..b", &["DIR/wrong-line line 3", "empty label"], "ignoring"),
     wrong("KEEPALIVE", "count=2,idle=+1", "idle=+1", &["idle", "1 to 32767"], "60"),
     wrong("LOG", "verbose", "verbose", &["warn", "trace"], "ignoring"),
     wrong("LOG_FILE", "DIR/missing/log", "DIR/missing/log", &["No such file"], "standard error"),
     wrong("LOG_FILE", "DIR/fifo", "DIR/fifo", &["No such device"], "standard error"),
-    wrong("IPV4ONLY", "api.com", "api.com", &["did you mean EGRESS_SHIM_IPV4_ONLY?"], "ignored"),
+    wrong("IPV4ONLY", "api.com", "api.com", &["did you mean EGRESS_SHIM_IPV4_ONLY?"], "ignoring it"),
 ];
 
 impl Wrong {
