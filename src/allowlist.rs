@@ -143,10 +143,11 @@ impl<'a> Allowlist<'a> {
         file: &'a [u8],
         mut wrong: impl FnMut(Source, usize, &[u8], PatternError),
     ) -> Result<Self, OutOfMemory> {
-        let count = patterns(variable, false).count() + patterns(file, true).count();
+        let texts = [(Source::Variable, variable), (Source::File, file)];
+        let count = texts.iter().map(|(source, text)| patterns(text, *source).count()).sum();
         let mut list = Self::with_room_for(count, [variable, file])?;
-        for (source, text) in [(Source::Variable, variable), (Source::File, file)] {
-            for (line, pattern) in patterns(text, source == Source::File) {
+        for (source, text) in texts {
+            for (line, pattern) in patterns(text, source) {
                 if let Err(error) = list.add(source, text, pattern) {
                     wrong(source, line, pattern, error);
                 }
@@ -295,11 +296,14 @@ pub fn is_localhost(node: &[u8]) -> bool {
         && (dot == 0 || name.get(dot - 1) == Some(&b'.'))
 }
 
-/// The patterns in a text: separated by commas or white space, `#` comments out the rest of a line
-/// where `comments` says so. Each comes with the number of its line, from 1.
-pub fn patterns(text: &[u8], comments: bool) -> impl Iterator<Item = (usize, &[u8])> {
+/// The patterns in a text, each with the number of its line, from 1. They are separated by commas or white space; in a
+/// file, `#` starts a comment, and an editor on Windows may have put a byte order mark before the text.
+pub fn patterns(text: &[u8], source: Source) -> impl Iterator<Item = (usize, &[u8])> {
+    let in_file = source == Source::File;
+    let mark = "\u{feff}".as_bytes();
+    let text = text.strip_prefix(mark).filter(|_| in_file).unwrap_or(text);
     text.split(|&byte| byte == b'\n').zip(1..).flat_map(move |(line, number)| {
-        let line = match line.iter().position(|&byte| comments && byte == b'#') {
+        let line = match line.iter().position(|&byte| in_file && byte == b'#') {
             Some(start) => line.get(..start).unwrap_or_default(),
             None => line,
         };
@@ -623,24 +627,27 @@ pub(crate) mod tests {
 
     #[test]
     fn patterns_are_what_stands_between_separators_with_the_numbers_of_their_lines() {
-        type Row<'a> = (&'a str, bool, &'a [(usize, &'a str)]);
+        use Source::{File, Variable};
+        type Row<'a> = (&'a str, Source, &'a [(usize, &'a str)]);
         let table: &[Row<'_>] = &[
-            ("", true, &[]),
-            (" ,\t,\n\r\n\u{b}\u{c}, ", true, &[]),
-            ("a", true, &[(1, "a")]),
-            ("a,b", true, &[(1, "a"), (1, "b")]),
-            (",a,,b,", true, &[(1, "a"), (1, "b")]),
-            ("a b\tc\u{b}d\u{c}e", true, &[(1, "a"), (1, "b"), (1, "c"), (1, "d"), (1, "e")]),
-            ("a\nb\n", true, &[(1, "a"), (2, "b")]),
-            ("a\r\n\r\nb\r\n", true, &[(1, "a"), (3, "b")]),
-            ("# a\nb # c\n#\n d#e", true, &[(2, "b"), (4, "d")]),
-            ("# a\nb#c", false, &[(1, "#"), (1, "a"), (2, "b#c")]),
+            ("", File, &[]),
+            (" ,\t,\n\r\n\u{b}\u{c}, ", File, &[]),
+            ("a", File, &[(1, "a")]),
+            ("a,b", File, &[(1, "a"), (1, "b")]),
+            (",a,,b,", File, &[(1, "a"), (1, "b")]),
+            ("a b\tc\u{b}d\u{c}e", File, &[(1, "a"), (1, "b"), (1, "c"), (1, "d"), (1, "e")]),
+            ("a\nb\n", File, &[(1, "a"), (2, "b")]),
+            ("a\r\n\r\nb\r\n", File, &[(1, "a"), (3, "b")]),
+            ("# a\nb # c\n#\n d#e", File, &[(2, "b"), (4, "d")]),
+            ("# a\nb#c", Variable, &[(1, "#"), (1, "a"), (2, "b#c")]),
+            ("\u{feff}a\nb", File, &[(1, "a"), (2, "b")]),
+            ("\u{feff}a", Variable, &[(1, "\u{feff}a")]),
         ];
-        for (text, comments, wanted) in table {
-            let seen: Vec<_> = patterns(text.as_bytes(), *comments)
+        for (text, source, wanted) in table {
+            let seen: Vec<_> = patterns(text.as_bytes(), *source)
                 .map(|(line, pattern)| (line, str::from_utf8(pattern).unwrap()))
                 .collect();
-            assert_eq!(seen, *wanted, "{text:?}, comments {comments}");
+            assert_eq!(seen, *wanted, "{text:?}, {source:?}");
         }
     }
 

@@ -615,29 +615,27 @@ pub fn load_allowlist<'a>(
     file: Option<(&[u8], &'a [u8])>,
     report: Report<'_>,
 ) -> Result<Allowlist<'a>, OutOfMemory> {
-    // What an editor on Windows may put before a text says nothing of a host.
-    let text = file.map(|(_, text)| text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text));
+    let text = file.map(|(_, text)| text).unwrap_or_default();
     let (mut wrong_in_variable, mut wrong_in_file) = (0_usize, 0_usize);
-    let allowlist =
-        Allowlist::of(variable, text.unwrap_or_default(), |source, line, part, error| {
-            let wrong = match source {
-                Source::Variable => &mut wrong_in_variable,
-                Source::File => &mut wrong_in_file,
-            };
-            *wrong += 1;
-            if *wrong > PATTERNS_REPORTED {
-                return;
-            }
-            let in_file = file.filter(|_| source == Source::File);
-            report(&Problem {
-                kind: Kind::Wrong,
-                variable: row_of(source).variable.as_bytes(),
-                place: in_file.map(|(path, _)| (path, line)),
-                part,
-                must: &error,
-                instead: &"ignoring this pattern",
-            });
-        })?;
+    let allowlist = Allowlist::of(variable, text, |source, line, part, error| {
+        let wrong = match source {
+            Source::Variable => &mut wrong_in_variable,
+            Source::File => &mut wrong_in_file,
+        };
+        *wrong += 1;
+        if *wrong > PATTERNS_REPORTED {
+            return;
+        }
+        let in_file = file.filter(|_| source == Source::File);
+        report(&Problem {
+            kind: Kind::Wrong,
+            variable: row_of(source).variable.as_bytes(),
+            place: in_file.map(|(path, _)| (path, line)),
+            part,
+            must: &error,
+            instead: &"ignoring this pattern",
+        });
+    })?;
     for (source, wrong) in [(Source::Variable, wrong_in_variable), (Source::File, wrong_in_file)] {
         if let Some(more) = wrong.checked_sub(PATTERNS_REPORTED).filter(|&more| more > 0) {
             let are = if more == 1 { "pattern is" } else { "patterns are" };

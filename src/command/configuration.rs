@@ -11,7 +11,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::allowlist::{self, Allowlist};
+use crate::allowlist::{self, Allowlist, Source};
 use crate::environment::Environment;
 use crate::options::{Options, Takes, takes};
 use crate::settings::{
@@ -149,8 +149,8 @@ impl Configuration {
         if !self.problems.is_empty() {
             return;
         }
-        let list = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-        let list: Vec<_> = allowlist::patterns(list, true).map(|(_, pattern)| pattern).collect();
+        let list: Vec<_> =
+            allowlist::patterns(text, Source::File).map(|(_, pattern)| pattern).collect();
         let list = [&[self.patterns.as_slice()], &list[..]].concat();
         let list: Vec<_> = list.into_iter().filter(|pattern| !pattern.is_empty()).collect();
         let list = list.join(&b","[..]);

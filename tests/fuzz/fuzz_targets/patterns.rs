@@ -8,7 +8,7 @@
 #[path = "../../../src/allowlist.rs"]
 mod allowlist;
 
-use allowlist::{Allowlist, patterns};
+use allowlist::{Allowlist, Source, patterns};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
@@ -18,7 +18,7 @@ fuzz_target!(|input: &[u8]| {
     let mut wrong = Vec::new();
     let list = Allowlist::of(text, b"", |_, _, pattern, _| wrong.push(pattern.to_vec()));
     let allowlist = list.expect("there is memory");
-    let right: Vec<&[u8]> = patterns(text, false)
+    let right: Vec<&[u8]> = patterns(text, Source::Variable)
         .map(|(_, pattern)| pattern)
         .filter(|pattern| !wrong.iter().any(|wrong| wrong == pattern))
         .collect();
