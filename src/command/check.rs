@@ -61,7 +61,7 @@ fn verdict(
         tell("wrong", problem)?;
     }
     if !configuration.problems.is_empty() && !options.lenient {
-        let line = "a setting is wrong, see above: nothing would run";
+        let line = "a setting is wrong, see above: correct it, or COMMAND is not run";
         return Ok(Verdict(status::SETTING, line.to_owned()));
     }
     let library = library::find(options.library.as_deref())?;
@@ -122,8 +122,13 @@ fn verdict(
         tell("programs", line)?;
     }
     let list = configuration.allowlist();
+    let with_name = [&configuration.programs, &b","[..], &names[0]].concat();
     let standing = Standing {
-        program: String::from_utf8_lossy(&names[0]).into_owned(),
+        way_in: if settings::acts_in(&with_name, [&names[0], &names[1]]) {
+            format!("add --program {}", String::from_utf8_lossy(&names[0]))
+        } else {
+            "take !NAME of this program out of EGRESS_SHIM_PROGRAMS".to_owned()
+        },
         acts,
         is_listed: list.as_ref().is_some_and(|list| list.contains(host.as_bytes())),
         rule: list.and_then(|list| Some(list.deciding(host.as_bytes())?.to_string())),
@@ -175,12 +180,13 @@ fn report_keepalive(with: &Answer, configuration: &Configuration) -> Result<(), 
 
 /// How the settings stand to the host and the program.
 struct Standing {
-    /// The program's name, and whether the library acts in it at all.
-    program: String,
+    /// Whether the library acts in the program at all.
     acts: bool,
     is_listed: bool,
     /// The pattern that decided.
     rule: Option<String>,
+    /// What makes the library act in a program that `EGRESS_SHIM_PROGRAMS` leaves out.
+    way_in: String,
 }
 
 /// What the lookups and the attempts come to.
@@ -195,9 +201,8 @@ fn judge(
     let not_reached = |line: String| Verdict(NOT_REACHED, line);
     let [ipv4, ipv6] = [true, false].map(|is_ipv4| Family::of(tried, is_ipv4));
     let cure = match (&standing.rule, standing.is_listed) {
-        _ if target.is_numeric() => "use the host's name, and list that".to_owned(),
-        (_, true) if !standing.acts => format!("add --program {}", standing.program),
-        _ if !standing.acts => format!("add --program {} --ipv4-only {host}", standing.program),
+        (_, true) if !standing.acts => standing.way_in.clone(),
+        _ if !standing.acts => format!("{}, and add --ipv4-only {host}", standing.way_in),
         (Some(rule), false) => format!("take {rule} out of the list, and add --ipv4-only {host}"),
         _ => format!("add --ipv4-only {host}"),
     };
@@ -216,9 +221,14 @@ fn judge(
                 _ => format!("{host} has no IPv4 address, and IPv6 does not reach it from here"),
             });
         }
+        Lookup::Error(libc::EAI_NODATA) => {
+            return not_reached(format!(
+                "{host} has no address, says the resolver: is the name right?"
+            ));
+        }
         Lookup::Error(_) => {
             return not_reached(format!(
-                "{host} does not exist, says the resolver: see to the name"
+                "{host} does not exist, says the resolver: is the name right?"
             ));
         }
     };
@@ -259,6 +269,9 @@ fn judge(
         (Family::Refused, _) | (_, Family::Refused) => {
             format!("{host} refuses connections to port {port}: is the port right?")
         }
+        (Family::None, Family::Silent) if target.is_numeric() => format!(
+            "{host} does not answer on port {port}: if IPv6 is a black hole here, use the host's name, and list that"
+        ),
         (Family::Silent, _) | (_, Family::Silent) => {
             format!(
                 "{host} does not answer on port {port}: is a firewall between, or no route back?"
@@ -329,7 +342,7 @@ impl Target {
         let is_address = host.parse::<IpAddr>().is_ok();
         if host.is_empty() || host.len() > 253 || !(is_address || host.bytes().all(is_name)) {
             return Err(wrong(format!(
-                "--check {text}: HOST must be letters, digits, -, _ and dots, without scheme or path"
+                "--check {text}: HOST must be letters, digits, -, _ and dots, without scheme or path (other scripts as xn--...)"
             )));
         }
         Ok(Self { host: host.to_owned(), port })

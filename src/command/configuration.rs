@@ -60,16 +60,19 @@ impl Configuration {
         }
     }
 
-    /// Reads the settings of an environment, and the files that they name.
-    pub fn of(environment: &Environment) -> Self {
+    /// Reads the settings of an environment, and the files that they name. A lenient command runs in spite of what is
+    /// wrong.
+    pub fn of(environment: &Environment, lenient: bool) -> Self {
         let mut problems = Vec::new();
         let mut report = |problem: &Problem<'_>| {
             // What is right, though doubtful, is the library's to say.
-            if problem.kind != Kind::Doubtful {
-                let instead =
-                    &format_args!("COMMAND is not run (--lenient runs it, {})", problem.instead);
-                problems.push(Problem { instead, ..*problem }.to_string());
+            if problem.kind == Kind::Doubtful {
+                return;
             }
+            let refused =
+                &format_args!("COMMAND is not run (--lenient runs it, {})", problem.instead);
+            let instead = if lenient { problem.instead } else { refused };
+            problems.push(Problem { instead, ..*problem }.to_string());
         };
         let (mut configuration, settings) = Self::parse(environment, &mut report);
         if let Some(path) = settings.ipv4_only_file {

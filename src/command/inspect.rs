@@ -106,7 +106,7 @@ impl Seen {
             self.connections.iter().find(|connection| hangs_in_ipv6(connection))
         {
             return amiss(format!(
-                "IPv6 to {} does not answer: add the name of that host by --ipv4-only",
+                "IPv6 to {} does not answer: add the name of that host with --ipv4-only",
                 connection.peer
             ));
         }
@@ -118,9 +118,10 @@ impl Seen {
             );
         }
         if without > 0 {
+            let have = if without == 1 { "connection has" } else { "connections have" };
             return amiss(format!(
-                "{without} of its connections have no keepalive: the program has switched it off, or made them \
-                 past libc; --keepalive enforce keeps it on"
+                "{without} {have} no keepalive: the program has switched it off, or does not connect by libc; \
+                 --keepalive enforce keeps it on"
             ));
         }
         if !configuration.problems.is_empty() {
@@ -164,7 +165,8 @@ fn describe(connection: &Connection) -> String {
         Timer::None => "no keepalive".to_owned(),
         Timer::Keepalive => format!("next keepalive probe in {until} s"),
         Timer::Retransmission if connection.state == SYN_SENT => {
-            format!("no answer yet, asked {} times", connection.retries + 1)
+            let asked = connection.retries + 1;
+            format!("no answer yet, asked {asked} time{}", if asked == 1 { "" } else { "s" })
         }
         Timer::Retransmission => "data not acknowledged yet".to_owned(),
         Timer::Other => "another timer".to_owned(),
@@ -182,7 +184,13 @@ fn describe(connection: &Connection) -> String {
 /// Why a process cannot be seen.
 fn unseen(process: &str, error: &io::Error) -> Failure {
     let directory = fs::metadata(format!("/proc/{process}"));
+    // SAFETY: geteuid(2) always succeeds.
+    let own_user = unsafe { libc::geteuid() };
     let message = match (error.kind(), directory) {
+        (io::ErrorKind::PermissionDenied, Ok(directory)) if directory.uid() == own_user => format!(
+            "process {process} cannot be seen without the privilege CAP_SYS_PTRACE, as in: \
+             docker exec --privileged"
+        ),
         (io::ErrorKind::PermissionDenied, Ok(directory)) => {
             let user = directory.uid();
             format!(
@@ -194,6 +202,9 @@ fn unseen(process: &str, error: &io::Error) -> Failure {
             "there is no /proc here to look into".to_owned()
         }
         (_, Err(_)) => format!("there is no process {process} here"),
+        (io::ErrorKind::NotFound, Ok(_)) => {
+            format!("process {process} runs no program: it has ended, or is a thread of the kernel")
+        }
         (_, Ok(_)) => format!("process {process} cannot be seen: {error}"),
     };
     Failure::new(status::FAILED, message)

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::{CStr, OsStr, c_char};
-use std::fmt::Write;
 use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -22,11 +21,11 @@ pub fn find(given: Option<&OsStr>) -> Result<PathBuf, Failure> {
         None => places(),
     };
     let Some(library) = places.iter().find(|place| place.exists()) else {
-        let mut message = format!("cannot find {NAME}; looked for:");
-        for place in &places {
-            let _ = write!(message, "\n  {}", place.display());
-        }
-        message.push_str("\nPut it there, or name its place with --library PATH");
+        let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
+        let message = format!(
+            "cannot find {NAME}; looked for {}; put it there, or name it with --library PATH",
+            places.join(", ")
+        );
         return Err(Failure::new(status::FAILED, message));
     };
     let refuse =

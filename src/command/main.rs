@@ -104,7 +104,7 @@ fn act(words: Vec<OsString>) -> Result<c_int, Failure> {
         Task::Check(_, command) | Task::Run(command) => command,
     };
     Configuration::apply(&options, &mut environment);
-    let configuration = Configuration::of(&environment);
+    let configuration = Configuration::of(&environment, options.lenient);
     if let Task::Check(host, _) = &options.task {
         return check::check(host, command, &options, &configuration, environment);
     }

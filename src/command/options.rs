@@ -95,7 +95,7 @@ pub fn definition() -> Command {
     command
         .arg(library.overrides_with("library").value_hint(ValueHint::FilePath))
         .arg(Arg::new("lenient").long("lenient").action(ArgAction::SetTrue).help(
-            "run COMMAND in spite of a wrong setting, without it (default: report it and exit 78)",
+            "run COMMAND in spite of a wrong setting, which is ignored (default: report it and exit 78)",
         ))
         .arg(value("check", "check", "HOST[:PORT]", check).value_hint(ValueHint::Hostname))
         .arg(value("inspect", "inspect", "PID", inspect))
@@ -125,6 +125,8 @@ fn value(
         .long(long)
         .value_name(metavariable)
         .value_parser(OsStringValueParser::new())
+        // Not the name of a file, unless that is said.
+        .value_hint(ValueHint::Other)
         .help(help.into())
 }
 

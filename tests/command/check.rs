@@ -139,6 +139,14 @@ fn a_program_that_the_settings_leave_out_is_said() {
         "IPv6 is a black hole: add --program true",
         &["programs    EGRESS_SHIM_PROGRAMS leaves this program out"],
     );
+    // An exclusion wins over every other name.
+    expect_check(
+        &LAB,
+        &["--ipv4-only", "*", "--program", "!true", "--check", "dual.example.com:80", "--", "true"],
+        1,
+        "IPv6 is a black hole: take !NAME of this program out of EGRESS_SHIM_PROGRAMS",
+        &[],
+    );
     let scratch = Public::new();
     let script = scratch.write("service", "#!/bin/sh\n");
     expect_check(
@@ -181,8 +189,15 @@ fn a_missing_name_and_a_silent_resolver_are_told_apart() {
         &LAB,
         &["--check", "nowhere.example.com"],
         1,
-        "nowhere.example.com does not exist, says the resolver: see to the name",
+        "nowhere.example.com does not exist, says the resolver: is the name right?",
         &["without     does not resolve\n", "with        does not resolve\n"],
+    );
+    expect_check(
+        &LAB,
+        &["--check", "addressless.example.com"],
+        1,
+        "addressless.example.com has no address, says the resolver: is the name right?",
+        &[],
     );
     expect_check(
         &SILENT,
@@ -210,10 +225,18 @@ fn an_address_and_a_url_have_their_own_words() {
         "::ffff:198.51.100.2 is reached over IPv4",
         &["IPv4        198.51.100.2 port 80: connected in "],
     );
+    expect_check(
+        &LAB,
+        &["--check", "[2001:db8:2::2]:80"],
+        1,
+        "2001:db8:2::2 does not answer on port 80: if IPv6 is a black hole here, use the host's name, and list that",
+        &[],
+    );
     for (url, words) in [
         ("https://api.openai.com/v1", "is a URL; give its host: --check api.openai.com"),
         ("http://me@a.example?x", "is a URL; give its host: --check a.example:80"),
         ("a.example/v1", "HOST must be letters"),
+        ("b\u{fc}cher.example", "(other scripts as xn--...)"),
         ("a.example:0", "PORT must be a number from 1 to 65535"),
         ("a.example:http", "PORT must be a number from 1 to 65535"),
         (":80", "HOST must be"),
@@ -228,12 +251,13 @@ fn a_wrong_setting_is_78_unless_lenient() {
     let (code, report, last) = check(&mut shim(&wrong));
     assert_eq!(
         (code, last.as_str()),
-        (Some(78), "a setting is wrong, see above: nothing would run")
+        (Some(78), "a setting is wrong, see above: correct it, or COMMAND is not run")
     );
     assert!(report.contains("EGRESS_SHIM_KEEPALIVE: \"idle=nonsense\": idle must be"), "{report}");
 
     let (code, report, last) = check(shim(&["--lenient"]).args(wrong));
     assert!(code != Some(78) && report.contains("\"idle=nonsense\""), "{report}");
+    assert!(report.contains("from 1 to 32767; using 60\n"), "{report}");
     assert!(last.starts_with("127.0.0.1 "), "{report}");
 }
 

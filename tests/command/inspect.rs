@@ -103,7 +103,7 @@ fn a_connection_that_hangs_in_ipv6_comes_first() {
     let ran = inspect_until(&process.id(), &[hangs, "ESTABLISHED"]);
     assert_eq!(ran.status.code(), Some(1), "{ran:?}");
     let wanted =
-        "IPv6 to [2001:db8:2::2]:80 does not answer: add the name of that host by --ipv4-only";
+        "IPv6 to [2001:db8:2::2]:80 does not answer: add the name of that host with --ipv4-only";
     assert_eq!(last(&ran), wanted);
     assert!(ran.out.find("SYN-SENT") < ran.out.find("ESTABLISHED"), "{ran:?}");
 }
@@ -117,7 +117,7 @@ fn a_connection_without_keepalive_is_said() {
         Process::start(LAB.on(Host::Client, command.args(connecting(setup, "198.51.100.2"))));
     let ran = inspect_until(&process.id(), &["ESTABLISHED 198.51.100.2:80: no keepalive"]);
     assert_eq!(ran.status.code(), Some(1), "{ran:?}");
-    assert!(last(&ran).starts_with("1 of its connections have no keepalive"), "{ran:?}");
+    assert!(last(&ran).starts_with("1 connection has no keepalive"), "{ran:?}");
 }
 
 #[test]
@@ -130,6 +130,11 @@ fn a_process_of_another_user_needs_a_privilege_which_is_named() {
         125,
         &["belongs to user 0: look as that user", "CAP_SYS_PTRACE"],
     );
+
+    // One that has more privileges than another process of the same user.
+    let mut command = bare("setpriv");
+    command.args(["--bounding-set=-sys_ptrace", &COMMAND, "--inspect", &process.id()]);
+    fails(&mut command, 125, &["cannot be seen without the privilege CAP_SYS_PTRACE"]);
 
     let process = Process::start(as_nobody(shim_at(&installed, &["sleep"]).arg("60")));
     let ran = inspect_until(&process.id(), &["libegress_shim.so\n"]);
@@ -150,4 +155,14 @@ fn the_first_process_of_a_container_is_seen_from_inside() {
 fn what_is_no_process_is_125() {
     fails(&mut shim(&["--inspect", "4194304"]), 125, &["there is no process 4194304 here"]);
     fails(&mut shim(&["--inspect", "init"]), 125, &["PID must be a number"]);
+    // A process that has ended and that its parent has not waited for.
+    let mut zombie = bare("sleep").arg("0").spawn().expect("it starts");
+    let id = zombie.id().to_string();
+    while !std::fs::read_to_string(format!("/proc/{id}/stat"))
+        .is_ok_and(|stat| stat.contains(" Z "))
+    {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    fails(&mut shim(&["--inspect", &id]), 125, &["runs no program: it has ended"]);
+    zombie.wait().expect("it is a child");
 }

@@ -310,13 +310,13 @@ fn without_the_library_it_says_where_it_looked() {
     let mut words = own.iter().map(String::as_str).collect::<Vec<_>>();
     words.extend([
         "cannot find libegress_shim.so",
-        "\n  /usr/local/lib/libegress_shim.so\n",
-        "\n  /usr/lib/libegress_shim.so\n",
-        "\n  /usr/lib/x86_64-linux-gnu/libegress_shim.so\n",
+        " /usr/local/lib/libegress_shim.so, ",
+        " /usr/lib/libegress_shim.so, ",
+        " /usr/lib/x86_64-linux-gnu/libegress_shim.so; ",
         "--library PATH",
     ]);
     fails(&mut shim_at(path, &["true"]), 125, &words);
-    fails(&mut shim(&["--library=/no/such", "true"]), 125, &["\n  /no/such\n"]);
+    fails(&mut shim(&["--library=/no/such", "true"]), 125, &["looked for /no/such; "]);
 }
 
 #[test]
