@@ -108,7 +108,7 @@ pub enum PatternError {
     LongName,
     /// A byte that is no letter, digit, `-` or `_`.
     BadByte,
-    /// A `*` that is neither alone nor the whole first label.
+    /// A `*` that is neither the whole pattern nor the whole first label.
     Star,
     /// An IP address.
     Numeric,
@@ -206,7 +206,7 @@ impl<'a> Allowlist<'a> {
         Ok(())
     }
 
-    /// Where the slot of a domain is, or the free one that it would have; none in a list without any.
+    /// Where the slot of a domain is, or the free one that it would have; `None` in a list without any.
     fn position(&self, domain: &[u8]) -> Option<usize> {
         let mask = self.slots.len().checked_sub(1)?;
         // The patterns come from whoever runs the program, so the hash needs no secret key.
@@ -245,7 +245,7 @@ impl<'a> Allowlist<'a> {
         self.deciding(node).is_some_and(|rule| rule.listed)
     }
 
-    /// The pattern that decides about a node: one that exempts it, or else one that lists it; none where no
+    /// The pattern that decides about a node: one that exempts it, or else one that lists it; `None` if no
     /// pattern matches.
     #[must_use]
     pub fn deciding(&self, node: &[u8]) -> Option<Rule<'a>> {

@@ -1,6 +1,6 @@
 //! What becomes of a DNS reply: one about a listed name reaches the program as if the host had no
 //! IPv6 address. This is for programs that bring their own resolver and take its replies from libc
-//! by recv(2) and its kin.
+//! by recv(2) and the like.
 //!
 //! A message is read and changed where the kernel has put it, byte by byte and every position
 //! checked: no copy, no allocation, no lock, no panic. It never gets longer. Compression pointers
@@ -161,7 +161,7 @@ const FILLING: c_int = libc::MSG_PEEK
     | libc::MSG_CMSG_CLOEXEC
     | libc::MSG_WAITFORONE;
 
-/// The new length of a message that has been changed; none if it stays as it is. Most messages are told from
+/// The new length of a message that has been changed; `None` if it stays as it is. Most messages are told from
 /// a reply here, by a load and a compare.
 ///
 /// # Safety
@@ -279,7 +279,7 @@ struct Name {
 }
 
 impl Message {
-    /// A message of which so many bytes were received, or of which the parts hold the beginning.
+    /// A message of which `received` bytes were received; the parts may hold only its beginning.
     ///
     /// # Safety
     /// As long as the message is used, `parts` are `count` parts that can be read, whatever their
@@ -389,7 +389,7 @@ impl Message {
         }
     }
 
-    /// Whether anything has to go; none where the message cannot be read to its end.
+    /// Whether anything has to go; `None` if the message cannot be read to its end.
     fn has_ipv6(&self, question: &Question) -> Option<bool> {
         let mut found = false;
         for record in self.records(question) {
@@ -418,7 +418,7 @@ impl Message {
         Some(())
     }
 
-    /// Where the target of a pointer will be; none where it is no label of a name that stays.
+    /// Where the target of a pointer will be; `None` if it is no label of a name that stays.
     fn moved(&self, question: &Question, target: usize) -> Option<usize> {
         if target < question.end {
             return self.is_label(&self.name(HEADER)?, target).then_some(target);
@@ -471,7 +471,7 @@ impl Message {
     }
 
     /// What of a record has to go: all of an AAAA record, the `ipv6hint` of an HTTPS or SVCB record, of
-    /// others nothing. None where the record is not as its type asks.
+    /// others nothing. `None` if the record is not as its type asks.
     fn removed(&self, record: &Record) -> Option<Range<usize>> {
         let all = record.start..record.end;
         let nothing = record.end..record.end;
@@ -506,7 +506,7 @@ impl Message {
         (position == record.end).then_some(removed)
     }
 
-    /// The records, each with the place of its section's count; none is one that cannot be read, and
+    /// The records, each with the place of its section's count; `None` is one that cannot be read, and
     /// the last.
     fn records(&self, question: &Question) -> impl Iterator<Item = Option<(usize, Record)>> {
         let mut position = Some(question.end);
@@ -528,7 +528,7 @@ impl Message {
         (end <= self.length).then_some(Record { start, kind, data, end })
     }
 
-    /// The names of a record, its owner's first; none is one that cannot be read.
+    /// The names of a record, its owner's first; `None` is one that cannot be read.
     fn names(&self, record: &Record) -> impl Iterator<Item = Option<Name>> {
         let (offset, count) = names_in(record.kind);
         let (mut position, data, end) = (record.start, record.data, record.end);

@@ -158,7 +158,7 @@ fn default_timings(socket: c_int, current: Timings, wanted: Timings) -> Timings 
     if let Some(known) = cookie.and_then(known_namespace) {
         return known;
     }
-    // Who sets timings switches keepalive on as well: they are the program's. In a namespace whose sysctls
+    // A program that sets timings switches keepalive on as well: they are its own. In a namespace whose sysctls
     // are changed, a socket without keepalive shows them; then a new socket tells, once per namespace.
     if is_clear || get_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE) != Ok(0) {
         return Timings::KERNEL;
@@ -172,7 +172,8 @@ fn default_timings(socket: c_int, current: Timings, wanted: Timings) -> Timings 
 
 /// Whether a namespace was met whose default timings are not the kernel's.
 static CHANGED: AtomicBool = AtomicBool::new(false);
-/// The default timings of the network namespaces that were asked for them: each a word of a part of the namespace's cookie and the three timings. 0 is none.
+/// The default timings of the network namespaces that were asked for them: each a word of a part of the
+/// namespace's cookie and the three timings. 0 is none.
 static NAMESPACES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
 /// The bits of the timings in such a word: 15 for idle, 15 for interval, 7 for count.
@@ -377,7 +378,7 @@ impl Peer {
     }
 }
 
-/// The cookie of a socket or of its network namespace; none where the kernel has none (`SO_NETNS_COOKIE`
+/// The cookie of a socket or of its network namespace; `None` if the kernel has none (`SO_NETNS_COOKIE`
 /// came with Linux 5.14).
 fn get_cookie(socket: c_int, option: c_int) -> Option<u64> {
     get_option_bytes(socket, libc::SOL_SOCKET, option).ok().map(u64::from_ne_bytes)

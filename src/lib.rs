@@ -3,7 +3,7 @@
 //!
 //! For hosts on an allowlist the interposed `getaddrinfo` gives the answer that libc would give if
 //! they had no IPv6 address; so do `gethostbyname2` and, for programs with a resolver of their own, `recv` and
-//! its kin, by which these take a DNS reply. The interposed `connect` switches TCP keepalive on before libc's own
+//! the like, by which these take a DNS reply. The interposed `connect` switches TCP keepalive on before libc's own
 //! `connect` runs. Everything else is libc's, untouched.
 //!
 //! The library is a guest in somebody else's process. It never ends that process (but for
@@ -25,8 +25,8 @@
 //! | `logging` | one line, one write |
 //! | `memory` | the library's own memory |
 //! | `next` | the next definition of an interposed symbol |
-//! | `process` | the process it is in: errno, environment, privilege, libc, cancellation, files |
 //! | `portable` | what the shipped file has because not every libc has it |
+//! | `process` | the process it is in: errno, environment, privilege, libc, cancellation, files |
 
 #![warn(missing_docs)]
 // A panic would end the host program.

@@ -62,12 +62,12 @@ pub struct Sinks {
 
 /// The logger behind the `log` crate's macros.
 struct Logger {
-    /// None lets everything pass that has the level.
+    /// `None` lets everything pass that has the level.
     filter: Option<env_logger::Logger>,
     sink: Option<Sink>,
 }
 
-/// None before the start, and where nothing may ever be written.
+/// `None` before the start, and where nothing may ever be written.
 static LOGGER: OnceBox<Logger> = OnceBox::new();
 /// The lines that no sink of the process could write since the last one that could.
 static DROPPED: AtomicU32 = AtomicU32::new(0);

@@ -43,7 +43,7 @@ unsafe extern "C" fn __wrap_dlsym(handle: *mut c_void, symbol: *const c_char) ->
 // --- The unwinder ------------------------------------------------------------------------------------
 //
 // libgcc_s.so.1 is not on every host, and costs every start where it is. Since a panic aborts, std only
-// prints backtraces with it, and here the stack has no frame to print. Who does unwind is glibc, which
+// prints backtraces with it, and here the stack has no frame to print. What does unwind is glibc, which
 // brings libgcc_s itself to end a cancelled thread; a frame of std's then finds that it has nothing to
 // do. These are no part of `--wrap`: the compiler sees through them and leaves out what prints backtraces,
 // two thirds of the library.

@@ -329,6 +329,8 @@ impl File {
         if descriptor < 0 { Err(Errno(errno())) } else { Ok(Self(descriptor)) }
     }
 
+    /// What fstat(2) says of it.
+    ///
     /// # Errors
     /// Those of fstat(2).
     pub fn status(&self) -> Result<libc::stat, Errno> {
@@ -354,8 +356,8 @@ impl File {
         Ok(length)
     }
 
-    /// Reads a file to its end, beginning with room for so many bytes: of files such as those of /proc the
-    /// size is not known, and any file may grow meanwhile.
+    /// Reads a file to its end, beginning with room for `room` bytes: of files such as those of /proc the size is
+    /// not known, and any file may grow meanwhile.
     ///
     /// # Errors
     /// Those of read(2); `ENOMEM` for want of memory; `EFBIG` where there are more bytes than `most`.

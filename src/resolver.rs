@@ -292,7 +292,7 @@ fn hints_of(ai_family: c_int, ai_flags: c_int) -> addrinfo {
 }
 
 /// Splits a list into the nodes with IPv4-mapped addresses and the others, each in the order that
-/// it had. glibc gives the canonical name to the first node alone; it stays with the first mapped
+/// it had. glibc gives the canonical name only to the first node; it stays with the first mapped
 /// one. glibc also gives each node the flags of the call, which are to be the caller's.
 ///
 /// # Safety
@@ -528,7 +528,7 @@ mod tests {
         let mut first = null_mut();
         let mut end = &raw mut first;
         for (index, address) in chosen.iter().enumerate() {
-            // As in glibc, the first node alone has the canonical name.
+            // As in glibc, only the first node has the canonical name.
             let not_here = if index == 0 { 0 } else { libc::AI_CANONNAME };
             let hints = addrinfo { ai_flags: hints.ai_flags & !not_here, ..hints };
             // SAFETY: `end` points to a local or into the node before, which nobody has freed.
@@ -665,7 +665,7 @@ mod tests {
     }
 
     #[test]
-    fn libc_is_asked_for_ipv4_alone_and_for_all_else_as_the_program_asked() {
+    fn libc_is_asked_for_ipv4_only_and_for_all_else_as_the_program_asked() {
         let call = |family, flags| {
             vec![("host.example".to_owned(), family, flags, libc::SOCK_STREAM, libc::IPPROTO_TCP)]
         };
@@ -821,7 +821,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_are_mapped_by_their_first_96_bits_alone() {
+    fn only_the_first_96_bits_say_whether_an_address_is_mapped() {
         for (text, wanted) in [
             ("::ffff:192.0.2.1", true),
             ("::ffff:0:0", true),

@@ -120,13 +120,13 @@ pub const EXIT_CONFIG: c_int = 78;
 /// The settings of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Settings<'a> {
-    /// What outbound TCP connections get; none where keepalive is off.
+    /// What outbound TCP connections get; `None` if keepalive is off.
     pub keepalive: Option<Keepalive>,
     /// The patterns of `EGRESS_SHIM_IPV4_ONLY`, as they stand.
     pub ipv4_only: &'a [u8],
     /// The path in `EGRESS_SHIM_IPV4_ONLY_FILE`.
     pub ipv4_only_file: Option<&'a [u8]>,
-    /// What is logged, and where; none where nothing may be written.
+    /// What is logged, and where; `None` if nothing may be written.
     pub log: Option<Log<'a>>,
     /// Whether a wrong setting is fatal.
     pub strict: bool,
@@ -149,7 +149,7 @@ impl Settings<'_> {
 pub struct Log<'a> {
     /// The filter as it stands, for [`log_directives`]; empty is the default.
     pub filter: &'a [u8],
-    /// The file to append to; none is standard error.
+    /// The file to append to; `None` is standard error.
     pub file: Option<&'a [u8]>,
 }
 
@@ -158,7 +158,7 @@ pub struct Log<'a> {
 pub struct Keepalive {
     /// The three timings.
     pub timings: Timings,
-    /// `TCP_USER_TIMEOUT`, in seconds; none leaves it to the program.
+    /// `TCP_USER_TIMEOUT`, in seconds; `None` leaves it to the program.
     pub user_timeout: Option<c_int>,
     /// Whether the timings are the most that holds, whatever the program sets.
     pub enforce: bool,
@@ -263,8 +263,7 @@ impl fmt::Display for Problem<'_> {
     }
 }
 
-/// A part, a name or a path in a message: printable, and so much of it that the whole line with two of
-/// them fits.
+/// A part, a name or a path in a message: printable, and cut so that a line with two of them is not.
 struct Shown<'a>(&'a [u8]);
 
 impl fmt::Display for Shown<'_> {
@@ -453,7 +452,7 @@ fn distance(known: &[u8], other: &[u8]) -> Option<usize> {
     row.last().copied()
 }
 
-/// `on`, `off` or any of `idle=S,interval=S,count=N,user-timeout=S,enforce`; none is off.
+/// `on`, `off` or any of `idle=S,interval=S,count=N,user-timeout=S,enforce`; `None` is off.
 fn parse_keepalive(value: &[u8], report: Report<'_>) -> Option<Keepalive> {
     if value.eq_ignore_ascii_case(b"off") {
         return None;
@@ -603,7 +602,7 @@ pub fn acts_in(programs: &[u8], names: [&[u8]; 2]) -> bool {
 
 /// A larger file is no list of hosts, and the program needs its memory for itself.
 pub const LARGEST_FILE: usize = 16 << 20;
-/// So many wrong patterns are reported one by one; a file may hold any number.
+/// At most this many wrong patterns are reported one by one; a file may hold any number.
 const PATTERNS_REPORTED: usize = 10;
 
 /// Builds the allowlist of the two settings' texts, the file's with its path.

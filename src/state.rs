@@ -22,7 +22,7 @@ use crate::settings::{self, Keepalive, Kind, LARGEST_FILE, Problem, Settings, Va
 const SMALL_FILE: usize = 64 << 10;
 
 /// The settings of this process, with copies of their texts, as the program may write over its environment;
-/// and where its lines go, none where nothing may be written.
+/// and where its lines go, `None` if nothing may be written.
 struct State {
     settings: Settings<'static>,
     sinks: Option<Sinks>,
@@ -50,7 +50,7 @@ pub fn settings() -> &'static Settings<'static> {
     &state().settings
 }
 
-/// What outbound TCP connections get; none where keepalive is off.
+/// What outbound TCP connections get; `None` if keepalive is off.
 #[must_use]
 pub fn keepalive() -> Option<Keepalive> {
     let state = state();
@@ -159,7 +159,7 @@ fn copy(text: &[u8]) -> Option<&'static [u8]> {
     Some(copy.leak())
 }
 
-/// A value that lasts as long as the process; none where there is no memory for it.
+/// A value that lasts as long as the process; `None` if there is no memory for it.
 fn leak<T>(value: T) -> Option<&'static T> {
     let mut place = Vec::new();
     place.try_reserve_exact(1).ok()?;
@@ -257,7 +257,7 @@ pub fn is_listed(name: &[u8]) -> bool {
     is_on_list(name, Caller::Lookup)
 }
 
-/// What asks whether the name of a reply is listed; none where no name can be.
+/// What asks whether the name of a reply is listed; `None` if no name can be.
 #[must_use]
 pub fn allowlist() -> Option<fn(&[u8]) -> bool> {
     settings().has_allowlist().then_some(|name| is_on_list(name, Caller::Reply))
@@ -426,7 +426,7 @@ fn list_file(path: &[u8]) -> Result<&'static [u8], Failure> {
     Ok(LIST_FILE.get().map_or(&[], Vec::as_slice))
 }
 
-/// Reads a regular file of at most so many bytes.
+/// Reads a regular file of at most `most` bytes.
 fn read(path: &[u8], most: usize) -> Result<Vec<u8>, Failure> {
     let mut buffer = [0; PATH_LENGTH];
     let file = File::open(c_path(path, &mut buffer)?)?;

@@ -17,7 +17,7 @@
 //! | the settings are those at load | `promises/lifetime.rs` |
 //! | a log line goes where it should, in one write, and nowhere else | `promises/log_output.rs` |
 //! | signals, children, cancellation | `promises/{signals,children,cancellation}.rs` |
-//! | a privileged program heeds no variable | `promises/privilege.rs` |
+//! | a privileged program ignores every variable | `promises/privilege.rs` |
 //! | it acts in the programs that are meant, and in no other | `promises/programs.rs` |
 //! | other preloads go on doing what they do | `promises/company.rs` |
 //! | hostile surroundings, numbered | `promises/hostile.rs` |

@@ -78,7 +78,7 @@ impl Failure {
 extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     let count = usize::try_from(count).unwrap_or_default();
     let words = (0..count).map(|index| {
-        // SAFETY: libc's start-up code passes so many C strings.
+        // SAFETY: libc's start-up code passes `count` C strings.
         let word = unsafe { CStr::from_ptr(*words.add(index)) };
         OsStr::from_bytes(word.to_bytes()).to_owned()
     });

@@ -171,7 +171,7 @@ fn after_help() -> String {
     text + "\n" + OUTRO
 }
 
-/// Breaks a text into lines of at most so many characters.
+/// Breaks a text into lines of at most `width` characters.
 fn fill(text: &str, width: usize) -> Vec<String> {
     let mut lines = vec![String::new()];
     for word in text.split_whitespace() {

@@ -71,7 +71,7 @@ fn is_executable(file: &Path) -> bool {
 pub struct Program {
     /// Its file: that of a script is its interpreter.
     pub file: PathBuf,
-    /// None where the file cannot be read, or is no ELF file.
+    /// `None` if the file cannot be read, or is no ELF file.
     pub elf: Option<Elf>,
     /// A text without `#!`, which execvp(3) gives to /bin/sh.
     pub is_text: bool,

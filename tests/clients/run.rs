@@ -152,7 +152,7 @@ impl Timings {
     /// What a socket has whose program asks for no timing: the kernel's defaults (tcp(7)).
     pub const KERNEL: Self = Self { idle: 7200, interval: 75, count: 9 };
 
-    /// Those of another process's socket; none where keepalive is off.
+    /// Those of another process's socket; `None` if keepalive is off.
     fn of(process: u32, descriptor: i32) -> io::Result<Option<Self>> {
         // SAFETY: system calls that take numbers; the descriptors that they give are owned.
         let socket = unsafe {

@@ -53,7 +53,7 @@ fn a_signal_reaches_the_program_and_its_status_is_that_signal() {
 fn ignored_and_blocked_signals_are_as_they_were() {
     let signals = |command: &mut Command| {
         let set = || {
-            // SAFETY: system calls alone after the fork; the set is initialised by sigemptyset.
+            // SAFETY: only system calls after the fork; the set is initialised by sigemptyset.
             unsafe {
                 let mut set = std::mem::zeroed();
                 libc::sigemptyset(&raw mut set);

@@ -134,7 +134,7 @@ impl Message {
         Some(Self { flags, kind, class, name, records })
     }
 
-    /// What a program is to see of a reply about a listed name; none where that depends on more than
+    /// What a program is to see of a reply about a listed name; `None` if that depends on more than
     /// the message says: then there is no record but the OPT pseudo-record.
     pub fn without_ipv6(&self) -> Option<Self> {
         let mut message = self.clone();

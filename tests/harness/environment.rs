@@ -48,11 +48,11 @@ pub struct Environment {
     compiler: Vec<String>,
     /// The library.
     pub library: PathBuf,
-    /// The root directory that its programs run in; none is this machine's own.
+    /// The root directory that its programs run in; `None` is this machine's own.
     root: Option<PathBuf>,
     /// The program that runs its programs, which are of another architecture, and its first arguments.
     emulator: Vec<OsString>,
-    /// The version of its glibc; none where the libc is musl.
+    /// The version of its glibc; `None` if the libc is musl.
     pub glibc: Option<(u32, u32)>,
 }
 
@@ -193,7 +193,7 @@ impl Environment {
         }
     }
 
-    /// Debian 12's for aarch64, for programs of the distribution and for the command; none where qemu is not
+    /// Debian 12's for aarch64, for programs of the distribution and for the command; `None` if qemu is not
     /// installed.
     pub fn emulated() -> Option<Self> {
         if let Err(error) = Command::new(QEMU).arg("--version").output() {
@@ -235,7 +235,7 @@ impl Environment {
         self.compile(&format!("{name}.c"), &format!("{name}.so"), &["-shared", "-fPIC"])
     }
 
-    /// A shared library made of `tests/programs/NAME.cc`; none where there is no C++ compiler.
+    /// A shared library made of `tests/programs/NAME.cc`; `None` if there is no C++ compiler.
     pub fn cxx_library(&self, name: &str) -> Option<PathBuf> {
         let flags = ["-shared", "-fPIC"];
         (self.compiler == ["cc"])

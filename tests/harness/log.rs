@@ -11,7 +11,7 @@ pub struct Line<'a> {
 }
 
 impl<'a> Line<'a> {
-    /// A whole line; none where it is anything else, two lines in one for instance.
+    /// A whole line; `None` if it is anything else, two lines in one for instance.
     fn of(line: &'a str) -> Option<Self> {
         let (time, rest) = line.split_at_checked(20)?;
         let shape: Vec<u8> =
@@ -40,7 +40,7 @@ pub fn lines(log: &str) -> Vec<Line<'_>> {
     log.lines().map(line).collect()
 }
 
-/// Asserts that a log file has at least so many lines, each of them whole.
+/// Asserts that a log file has at least `least` lines, each of them whole.
 #[track_caller]
 pub fn expect_lines(log: &Path, least: usize) {
     let bytes = fs::read(log).unwrap_or_default();

@@ -45,13 +45,13 @@ pub fn run_meanwhile(command: &mut Command, meanwhile: impl FnOnce(&mut Child)) 
     output
 }
 
-/// Runs a command for so long at most; none when it had not ended.
+/// Runs a command for at most `most`; `None` if it had not ended.
 pub fn run_for(command: &mut Command, most: Duration) -> Option<Output> {
     let (output, hangs) = watch(command.stderr(Stdio::piped()), most, |_| ());
     hangs.is_none().then_some(output)
 }
 
-/// Runs a command, and ends it after so long: then it also says what its threads waited for.
+/// Runs a command, and ends it after `most`: then it also says what its threads waited for.
 #[track_caller]
 fn watch(
     command: &mut Command,

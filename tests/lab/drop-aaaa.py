@@ -2,7 +2,7 @@
 """A resolver that never answers an AAAA question: drop-aaaa.py ADDRESS UPSTREAM LOG
 
 Such resolvers exist, and make each lookup of a name wait for the whole resolver timeout. Questions of
-other types are passed on to UPSTREAM; what is dropped is noted in LOG, in dnsmasq's words. UDP alone: no
+other types are passed on to UPSTREAM; what is dropped is noted in LOG, in dnsmasq's words. UDP only: no
 answer in the lab is long enough for TCP. Prints "listening" and closes standard output once it can be asked.
 """
 

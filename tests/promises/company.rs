@@ -11,7 +11,7 @@ use crate::harness::{
     Scratch, expect, in_each_environment, in_each_environment_of_this_machine, skip,
 };
 
-/// Another preload of Debian's; none where it is not installed.
+/// Another preload of Debian's; `None` if it is not installed.
 fn other(name: &str, package: &str) -> Option<PathBuf> {
     let path =
         Path::new("/usr/lib").join(format!("{}-linux-gnu", std::env::consts::ARCH)).join(name);

@@ -23,7 +23,7 @@ use crate::harness::{
     skip,
 };
 
-/// A program of `tests/programs` made by this machine's compiler in a special way; none where the
+/// A program of `tests/programs` made by this machine's compiler in a special way; `None` if the
 /// compiler cannot.
 fn built(to: &Scratch, source: &str, flags: &[&str]) -> Option<PathBuf> {
     let file = to.join(flags.concat().replace('/', ""));

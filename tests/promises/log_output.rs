@@ -417,7 +417,7 @@ fn lost(line: &str) -> Option<usize> {
 const DEBUG: (&str, &str) = ("LOG", "debug");
 const CONNECTED: &str = "3000 connects, alarms, terminated";
 
-/// A program of one thread would wait in write(2) for whoever reads, and for ever.
+/// A program of one thread would wait in write(2) for whoever reads, forever.
 #[test]
 fn a_terminal_a_pipe_and_a_socket_that_nobody_reads_hold_up_nobody_and_lose_lines_by_count() {
     let pipe = || {

@@ -285,7 +285,7 @@ fn the_image_to_copy_from_holds_the_library_and_the_command_also_from_source() {
 
 /// What a kubelet would do with the first pod of a manifest, whose service is an image that knows
 /// nothing of the library: the options of `docker run` for that container, of which the volume is
-/// to be kept. None where kustomize is not installed.
+/// to be kept. `None` if kustomize is not installed.
 fn pod(directory: &str) -> Option<(Vec<String>, Scratch)> {
     let manifest = Manifest::of(directory)?;
     let volume = open_to_all();

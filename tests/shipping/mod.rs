@@ -137,7 +137,7 @@ pub fn python(name: &str, packages: &[&str]) -> PathBuf {
     cached(&format!("tools/{name}-{version}"), &script).join("bin/python")
 }
 
-/// A manifest, as kustomize renders a directory; none where kustomize is not installed.
+/// A manifest, as kustomize renders a directory; `None` if kustomize is not installed.
 fn render(directory: &str) -> Option<String> {
     let tools = [&["kubectl", "kustomize"][..], &["kustomize", "build"]];
     let installed = |program: &str| command(program).arg("version").arg("--help").output().is_ok();
@@ -153,7 +153,7 @@ fn render(directory: &str) -> Option<String> {
 pub struct Manifest(Vec<(String, Vec<String>)>);
 
 impl Manifest {
-    /// The manifest of a kustomization; none where kustomize is not installed.
+    /// The manifest of a kustomization; `None` if kustomize is not installed.
     pub fn of(directory: &str) -> Option<Self> {
         let rendered = render(directory)?;
         // It has the Kubernetes schemas.
