@@ -22,6 +22,7 @@ pub struct Next<F> {
 }
 
 impl<F: Copy> Next<F> {
+    /// The next definition of this symbol, which the first call looks up.
     pub const fn new(name: &'static CStr) -> Self {
         Self { name, found: AtomicPtr::new(null_mut()), function: PhantomData }
     }
@@ -95,6 +96,7 @@ const DT_SYMTAB: usize = 6;
 const DT_DEBUG: usize = 21;
 const DT_GNU_HASH: usize = 0x6fff_fef5;
 const DT_VERSYM: usize = 0x6fff_fff0;
+const STT_FUNC: u8 = 2;
 
 unsafe extern "C" {
     /// The dynamic section of this library.
@@ -160,7 +162,7 @@ impl Library {
                 let symbol = &*symbols.add(index);
                 // A hidden version is for programs that were linked against it long ago.
                 let is_hidden = versions.is_some_and(|versions| *versions.add(index) & 0x8000 != 0);
-                let is_function = symbol.st_info & 0xf == 2 && symbol.st_shndx != 0;
+                let is_function = symbol.st_info & 0xf == STT_FUNC && symbol.st_shndx != 0;
                 let found = is_function
                     && !is_hidden
                     && CStr::from_ptr(strings.add(symbol.st_name as usize)) == name;

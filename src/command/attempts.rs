@@ -16,8 +16,10 @@ const MOST: usize = 4;
 
 /// One address that was tried.
 pub struct Attempt {
+    /// Where to, with the port.
     pub address: IpAddr,
     port: u16,
+    /// What came of it.
     pub outcome: Outcome,
 }
 
@@ -44,6 +46,7 @@ impl Attempt {
         Self { address, port, outcome }
     }
 
+    /// `IPv4` or `IPv6`.
     pub fn family(&self) -> &'static str {
         if self.address.is_ipv4() { "IPv4" } else { "IPv6" }
     }
@@ -102,6 +105,7 @@ pub enum Family {
 }
 
 impl Family {
+    /// That of IPv4, or of IPv6.
     pub fn of(tried: &[Attempt], is_ipv4: bool) -> Self {
         let of_family = tried.iter().filter(|attempt| attempt.address.is_ipv4() == is_ipv4);
         let outcomes = of_family.map(|attempt| match attempt.outcome {
@@ -123,10 +127,12 @@ pub struct Waiting {
 }
 
 impl Waiting {
+    /// Begins to wait, as long as `limit` says.
     pub fn new(what: &'static str, limit: Duration) -> Self {
         Self { what, limit, since: Instant::now(), is_said: !io::stderr().is_terminal() }
     }
 
+    /// Says the word if it is time.
     pub fn tick(&mut self) {
         if !self.is_said && self.since.elapsed() > Duration::from_secs(1) {
             self.is_said = true;

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::attempts::{self, Attempt, Family, Outcome, Waiting};
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, settings_of};
 use crate::environment::Environment;
 use crate::options::Options;
 use crate::program::{self, Program};
@@ -358,16 +358,6 @@ impl Target {
 /// Writes a line of the report.
 fn tell(label: &str, text: impl Display) -> Result<(), Failure> {
     print(&format!("{label:<12}{text}\n"))
-}
-
-/// What of the settings an environment has.
-pub fn settings_of(environment: &Environment) -> Vec<String> {
-    let set = settings::TABLE.iter().filter_map(|row| {
-        let value = OsStr::from_bytes(environment.get(row.variable)?);
-        Some(format!("{}={}", row.variable, value.display()))
-    });
-    let set: Vec<_> = set.collect();
-    if set.is_empty() { vec!["the defaults".to_owned()] } else { set }
 }
 
 impl Display for Answer {

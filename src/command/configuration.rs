@@ -24,7 +24,9 @@ use crate::{Failure, library, status};
 pub struct Configuration {
     /// `EGRESS_SHIM=off`: the library does nothing.
     pub is_off: bool,
+    /// What outbound TCP connections get; `None` if keepalive is off.
     pub keepalive: Option<Keepalive>,
+    /// The value of `EGRESS_SHIM_PROGRAMS`; empty if there is none.
     pub programs: Vec<u8>,
     /// The patterns of the variable, as they stand.
     patterns: Vec<u8>,
@@ -162,6 +164,16 @@ impl Configuration {
             environment.remove(IPV4_ONLY_FILE.variable);
         }
     }
+}
+
+/// The settings that an environment has, one line each.
+pub fn settings_of(environment: &Environment) -> Vec<String> {
+    let set = settings::TABLE.iter().filter_map(|row| {
+        let value = OsStr::from_bytes(environment.get(row.variable)?);
+        Some(format!("{}={}", row.variable, value.display()))
+    });
+    let set: Vec<_> = set.collect();
+    if set.is_empty() { vec!["the defaults".to_owned()] } else { set }
 }
 
 /// The bytes that execve(2) takes of arguments and environment together.

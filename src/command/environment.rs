@@ -33,6 +33,7 @@ impl Environment {
         Self(entries.filter_map(|entry| CString::new(entry).ok().map(Cow::Owned)).collect())
     }
 
+    /// The entries, `NAME=value` mostly.
     pub fn entries(&self) -> impl Iterator<Item = &[u8]> + Clone {
         self.0.iter().map(|entry| entry.to_bytes())
     }
@@ -67,6 +68,7 @@ impl Environment {
         }
     }
 
+    /// Removes each entry of a variable.
     pub fn remove(&mut self, name: &str) {
         self.0.retain(|entry| value_of(entry.to_bytes(), name).is_none());
     }

@@ -8,8 +8,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::check::settings_of;
-use crate::configuration::Configuration;
+use crate::configuration::{Configuration, settings_of};
 use crate::environment::Environment;
 use crate::program::Elf;
 use crate::sockets::{self, Connection, ESTABLISHED, SYN_SENT, Timer};

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use crate::program::Elf;
 use crate::{Failure, status};
 
+/// The file's name, by which another copy is known too.
 pub const NAME: &str = "libegress_shim.so";
 
 /// Finds the library.

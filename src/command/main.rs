@@ -55,9 +55,12 @@ mod status {
 
     /// A wrong setting.
     pub use crate::settings::EXIT_CONFIG as SETTING;
-    /// As those of env(1) and other programs that run programs.
+    // As those of env(1) and other programs that run programs.
+    /// The command itself failed: wrong usage, no library.
     pub const FAILED: c_int = 125;
+    /// COMMAND was found but cannot be run.
     pub const CANNOT_RUN: c_int = 126;
+    /// COMMAND was not found.
     pub const NOT_FOUND: c_int = 127;
 }
 

@@ -16,14 +16,21 @@ use crate::{Failure, status};
 pub struct Options {
     /// Variables and the values that options give them, in the order of the table.
     pub settings: Vec<(&'static Row, OsString)>,
+    /// Whether COMMAND runs in spite of a wrong setting.
     pub lenient: bool,
+    /// The path of `--library`.
     pub library: Option<OsString>,
+    /// What to do with these.
     pub task: Task,
 }
 
+/// What the command is to do.
 pub enum Task {
+    /// Run COMMAND with its arguments, at least one word.
     Run(Vec<OsString>),
+    /// Check HOST[:PORT], with COMMAND if there is one.
     Check(OsString, Vec<OsString>),
+    /// Look at the process with this PID.
     Inspect(OsString),
     /// Text for standard output: the help, the version.
     Print(String),
@@ -146,6 +153,7 @@ pub enum Takes {
     One,
 }
 
+/// How this setting is taken: its metavariable says it.
 pub fn takes(row: &Row) -> Takes {
     match row.metavariable {
         "PATTERN" | "NAME" => Takes::List,

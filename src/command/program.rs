@@ -10,7 +10,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use object::Endianness;
-use object::elf::{FileHeader32, FileHeader64};
+use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::ReadCache;
 use object::read::elf::{FileHeader, ProgramHeader};
 
@@ -82,7 +82,7 @@ pub struct Program {
 struct Architecture {
     wide: bool,
     little_endian: bool,
-    machine: u16,
+    machine: elf::Machine,
 }
 
 /// What an ELF file says of itself.
@@ -109,7 +109,7 @@ pub fn examine(file: &Path, path: &OsStr) -> Result<Program, Failure> {
         let Ok(mut opened) = File::open(&program.file) else { break };
         let mut start = Vec::new();
         let _ = opened.by_ref().take(1024).read_to_end(&mut start);
-        if start.starts_with(&object::elf::ELFMAG) {
+        if start.starts_with(&elf::ELFMAG) {
             program.elf = Elf::read(opened);
             break;
         }
@@ -179,7 +179,7 @@ fn read_as<Header: FileHeader<Endian = Endianness>>(cache: &ReadCache<File>) -> 
         architecture: Architecture {
             wide: header.is_class_64(),
             little_endian: endian == Endianness::Little,
-            machine: header.e_machine(endian).0,
+            machine: header.e_machine(endian),
         },
         interpreter: None,
         is_static: false,
@@ -205,18 +205,19 @@ impl fmt::Display for Elf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(if self.architecture.wide { "64-bit " } else { "32-bit " })?;
         match self.architecture.machine {
-            3 => f.write_str("x86"),
-            40 => f.write_str("ARM"),
-            62 => f.write_str("x86-64"),
-            183 => f.write_str("AArch64"),
-            243 => f.write_str("RISC-V"),
-            machine => write!(f, "ELF machine {machine}"),
+            elf::EM_386 => f.write_str("x86"),
+            elf::EM_ARM => f.write_str("ARM"),
+            elf::EM_X86_64 => f.write_str("x86-64"),
+            elf::EM_AARCH64 => f.write_str("AArch64"),
+            elf::EM_RISCV => f.write_str("RISC-V"),
+            machine => write!(f, "ELF machine {}", machine.0),
         }
     }
 }
 
 /// Why the library does not do its work in a program.
 pub struct Obstacle {
+    /// The program, and what it is.
     pub why: String,
     /// What follows, and what helps.
     pub instead: &'static str,

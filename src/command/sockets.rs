@@ -11,8 +11,10 @@ use std::time::Duration;
 
 use libc::c_int;
 
-/// The states of a connection: `include/net/tcp_states.h` in the kernel.
+// The states of a connection: `include/net/tcp_states.h` in the kernel.
+/// `TCP_ESTABLISHED`.
 pub const ESTABLISHED: u8 = 1;
+/// `TCP_SYN_SENT`: nothing has answered yet.
 pub const SYN_SENT: u8 = 2;
 const LISTEN: u8 = 10;
 
@@ -28,11 +30,15 @@ pub enum Timer {
 
 /// One connection.
 pub struct Connection {
+    /// The other end; IPv4 for an IPv4-mapped address.
     pub peer: SocketAddr,
+    /// `TCP_ESTABLISHED` and so on, 1 to 12.
     pub state: u8,
+    /// What the kernel waits for.
     pub timer: Timer,
     /// Until the timer runs out.
     pub until: Duration,
+    /// How often the kernel has sent the same again.
     pub retries: u32,
     /// Whether the process has accepted it.
     pub is_accepted: bool,

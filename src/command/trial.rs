@@ -13,7 +13,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use libc::{c_int, c_long, pid_t};
+use libc::{c_int, c_long, c_ulong, pid_t};
 
 use crate::environment::{Environment, pointers};
 use crate::program::Program;
@@ -31,17 +31,23 @@ pub enum Lookup {
 
 /// What a socket has after connect(2).
 pub struct Keepalive {
+    /// `SO_KEEPALIVE`.
     pub is_on: bool,
+    /// `TCP_KEEPIDLE`, in seconds.
     pub idle: u32,
+    /// `TCP_KEEPINTVL`, in seconds.
     pub interval: u32,
+    /// `TCP_KEEPCNT`.
     pub count: u32,
-    /// `TCP_USER_TIMEOUT`; 0 is none.
+    /// `TCP_USER_TIMEOUT`, in milliseconds; 0 is none.
     pub milliseconds: u32,
 }
 
 /// What the library answered.
 pub struct Answer {
+    /// What became of the lookup.
     pub lookup: Lookup,
+    /// What the socket has; `None` if there was nothing to connect to.
     pub keepalive: Option<Keepalive>,
 }
 
@@ -60,8 +66,11 @@ pub struct Trial<'a> {
     pub program: &'a Program,
     /// With the library in `LD_PRELOAD`.
     pub environment: &'a Environment,
+    /// A name or an address, of at most 253 bytes.
     pub host: &'a str,
+    /// Where the socket connects to, 1 to 65535.
     pub port: u16,
+    /// How long the answers may take, both together.
     pub limit: Duration,
     /// Whether nothing is lost if it does run, where it cannot be stopped.
     pub is_harmless: bool,
@@ -79,9 +88,6 @@ struct Process {
     /// How: nothing to say of it where it was ended here.
     ended: Option<io::Result<Option<ExitStatus>>>,
 }
-
-/// `AT_ENTRY` in getauxval(3).
-const AT_ENTRY: usize = 9;
 
 struct Breakpoint {
     place: usize,
@@ -282,7 +288,7 @@ impl Process {
         let entry = pairs.iter().find_map(|pair| {
             let (words, _) = pair.as_chunks::<WORD>();
             let [key, value] = *words else { return None };
-            let is_entry = usize::from_ne_bytes(key) == AT_ENTRY;
+            let is_entry = c_ulong::from_ne_bytes(key) == libc::AT_ENTRY;
             is_entry.then_some(usize::from_ne_bytes(value))
         });
         let entry = entry.ok_or_else(|| io::Error::other("no entry point"))?;
