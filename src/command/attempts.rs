@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::say;
+use crate::output::say;
 
 /// An address that has not answered by then is taken for a black hole.
 const LIMIT: Duration = Duration::from_secs(3);

@@ -13,10 +13,11 @@ use crate::attempts::{self, Attempt, Family, Outcome, Waiting};
 use crate::configuration::{Configuration, settings_of};
 use crate::environment::Environment;
 use crate::options::Options;
+use crate::output::{Failure, print, status};
 use crate::program::{self, Program};
 use crate::settings::{self, PROGRAMS};
 use crate::trial::{Answer, Keepalive, Lookup, NoAnswer, Trial};
-use crate::{Failure, library, print, run, status};
+use crate::{library, run};
 
 /// Together less than ten seconds. glibc turns to a second name server after five.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(6);

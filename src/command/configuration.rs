@@ -13,12 +13,13 @@ use std::path::Path;
 
 use crate::allowlist::{self, Allowlist, Source};
 use crate::environment::Environment;
+use crate::library;
 use crate::options::{Options, Takes, takes};
+use crate::output::{Failure, status};
 use crate::settings::{
     self, CHECK, IPV4_ONLY, IPV4_ONLY_FILE, Keepalive, Kind, LARGEST_FILE, Problem, STRICT,
     Settings, Values,
 };
-use crate::{Failure, library, status};
 
 /// The settings in force.
 pub struct Configuration {

@@ -10,9 +10,10 @@ use std::path::Path;
 
 use crate::configuration::{Configuration, settings_of};
 use crate::environment::Environment;
+use crate::library;
+use crate::output::{Failure, print, status};
 use crate::program::Elf;
 use crate::sockets::{self, Connection, ESTABLISHED, SYN_SENT, Timer};
-use crate::{Failure, library, print, status};
 
 /// Looks at a process.
 ///

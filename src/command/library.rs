@@ -6,8 +6,8 @@ use std::fs::{self, File};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use crate::output::{Failure, status};
 use crate::program::Elf;
-use crate::{Failure, status};
 
 /// The file's name, by which another copy is known too.
 pub const NAME: &str = "libegress_shim.so";

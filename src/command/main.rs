@@ -14,6 +14,7 @@
 //! | [`run`] | execve(2) |
 //! | [`check`], [`trial`], [`attempts`] | `--check`, the question to the library in a program, the connections that are tried |
 //! | [`inspect`], [`sockets`] | `--inspect`, and the TCP connections of a process |
+//! | [`output`] | what the command says, and the status that it ends with |
 //!
 //! `settings` and `allowlist` are the library's own modules. Linking the library itself would bring its
 //! `connect` along.
@@ -34,6 +35,7 @@ mod environment;
 mod inspect;
 mod library;
 mod options;
+mod output;
 #[cfg(feature = "pages")]
 mod pages;
 mod program;
@@ -42,40 +44,12 @@ mod sockets;
 mod trial;
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
-use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 
 use configuration::Configuration;
 use environment::Environment;
 use options::Task;
-
-/// The exit statuses that are ours, beside 0 and 1.
-mod status {
-    use std::ffi::c_int;
-
-    /// A wrong setting.
-    pub use crate::settings::EXIT_CONFIG as SETTING;
-    // As those of env(1) and other programs that run programs.
-    /// The command itself failed: wrong usage, no library.
-    pub const FAILED: c_int = 125;
-    /// COMMAND was found but cannot be run.
-    pub const CANNOT_RUN: c_int = 126;
-    /// COMMAND was not found.
-    pub const NOT_FOUND: c_int = 127;
-}
-
-/// Why the command cannot do what it is asked for, and its exit status.
-#[derive(Debug)]
-pub struct Failure {
-    status: c_int,
-    message: String,
-}
-
-impl Failure {
-    fn new(status: c_int, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
-    }
-}
+use output::{Failure, print, say};
 
 #[unsafe(no_mangle)]
 extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
@@ -126,22 +100,4 @@ fn act(words: Vec<OsString>) -> Result<c_int, Failure> {
     }
     configuration.hand_on(&mut environment);
     run::exec(&file, command, &program, &library, environment)
-}
-
-/// Writes a message in one piece. A standard error that nobody reads must not end us by SIGPIPE.
-fn say(message: impl std::fmt::Display) {
-    let line = format!("egress-shim: {message}\n");
-    // SAFETY: signal(2) with the kernel's own constants and the handler that it gave.
-    unsafe {
-        let before = libc::signal(libc::SIGPIPE, libc::SIG_IGN);
-        let _ = io::stderr().write_all(line.as_bytes());
-        libc::signal(libc::SIGPIPE, before);
-    }
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    let mut out = io::stdout();
-    out.write_all(text.as_bytes())
-        .and_then(|()| out.flush())
-        .map_err(|error| Failure::new(status::FAILED, format!("standard output: {error}")))
 }

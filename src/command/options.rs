@@ -8,9 +8,9 @@ use clap::builder::OsStringValueParser;
 use clap::error::{ContextKind, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 
+use crate::output::{Failure, status};
 use crate::program;
 use crate::settings::{Row, TABLE};
-use crate::{Failure, status};
 
 /// What a command line asks for.
 pub struct Options {
@@ -28,7 +28,7 @@ pub struct Options {
 pub enum Task {
     /// Run COMMAND with its arguments, at least one word.
     Run(Vec<OsString>),
-    /// Check HOST[:PORT], with COMMAND if there is one.
+    /// Check `HOST[:PORT]`, with COMMAND if there is one.
     Check(OsString, Vec<OsString>),
     /// Look at the process with this PID.
     Inspect(OsString),

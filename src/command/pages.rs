@@ -9,8 +9,8 @@ use clap_complete::{Shell, generate_to};
 use clap_mangen::Man;
 
 use crate::options::{definition, help_of};
+use crate::output::{Failure, status};
 use crate::settings::TABLE;
-use crate::{Failure, status};
 
 /// What the page says beside the options and the variables.
 const MANUAL: &str = include_str!("manual.1");

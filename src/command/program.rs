@@ -14,7 +14,7 @@ use object::elf::{self, FileHeader32, FileHeader64};
 use object::read::ReadCache;
 use object::read::elf::{FileHeader, ProgramHeader};
 
-use crate::{Failure, status};
+use crate::output::{Failure, status};
 
 /// Finds the file that execvp(3) would run.
 ///

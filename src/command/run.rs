@@ -6,8 +6,9 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::environment::{Environment, pointers};
+use crate::library;
+use crate::output::{Failure, status};
 use crate::program::Program;
-use crate::{Failure, library, status};
 
 /// Where programs are looked for.
 pub fn path(environment: &Environment) -> OsString {

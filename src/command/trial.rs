@@ -16,9 +16,10 @@ use std::time::{Duration, Instant};
 use libc::{c_int, c_long, c_ulong, pid_t};
 
 use crate::environment::{Environment, pointers};
+use crate::library;
+use crate::output::{Failure, status};
 use crate::program::Program;
 use crate::settings::CHECK;
-use crate::{Failure, library, status};
 
 /// What became of a lookup.
 pub enum Lookup {

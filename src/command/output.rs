@@ -1,0 +1,57 @@
+//! What the command says, and the status that it ends with.
+
+use std::ffi::c_int;
+use std::io::{self, Write};
+
+/// The exit statuses that are ours, beside 0 and 1.
+pub mod status {
+    use std::ffi::c_int;
+
+    /// A wrong setting.
+    pub use crate::settings::EXIT_CONFIG as SETTING;
+    // As those of env(1) and other programs that run programs.
+    /// The command itself failed: wrong usage, no library.
+    pub const FAILED: c_int = 125;
+    /// COMMAND was found but cannot be run.
+    pub const CANNOT_RUN: c_int = 126;
+    /// COMMAND was not found.
+    pub const NOT_FOUND: c_int = 127;
+}
+
+/// Why the command cannot do what it is asked for, and its exit status.
+#[derive(Debug)]
+pub struct Failure {
+    /// One of [`status`].
+    pub status: c_int,
+    /// What was wrong, and the way out.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with this status and message.
+    pub fn new(status: c_int, message: impl Into<String>) -> Self {
+        Self { status, message: message.into() }
+    }
+}
+
+/// Writes a message in one piece. A standard error that nobody reads must not end us by SIGPIPE.
+pub fn say(message: impl std::fmt::Display) {
+    let line = format!("egress-shim: {message}\n");
+    // SAFETY: signal(2) with the kernel's own constants and the handler that it gave.
+    unsafe {
+        let before = libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        let _ = io::stderr().write_all(line.as_bytes());
+        libc::signal(libc::SIGPIPE, before);
+    }
+}
+
+/// Writes a text to standard output.
+///
+/// # Errors
+/// It cannot be written to.
+pub fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout();
+    out.write_all(text.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| Failure::new(status::FAILED, format!("standard output: {error}")))
+}
