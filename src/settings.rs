@@ -639,7 +639,7 @@ pub fn load_allowlist<'a>(
         if let Some(more) = wrong.checked_sub(PATTERNS_REPORTED).filter(|&more| more > 0) {
             let are = if more == 1 { "pattern is" } else { "patterns are" };
             let must = format_args!("{more} more {are} wrong");
-            report_wrong(report, row_of(source), b"...", &must, &"ignoring them");
+            report_wrong(report, row_of(source), b"...", &must, &"ignoring the rest");
         }
     }
     Ok(allowlist)

@@ -84,8 +84,9 @@ fn verdict(
 
     if !library::knows_questions(&library) {
         let library = library.display();
-        let message =
-            format!("{library} is of another version than this command, which cannot ask it");
+        let message = format!(
+            "{library} is of another version than this command, which cannot ask it; take both from one release"
+        );
         return Err(Failure::new(status::FAILED, message));
     }
     configuration.hand_on(environment);

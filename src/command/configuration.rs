@@ -97,7 +97,11 @@ impl Configuration {
     /// Reads the settings of another process. The files that they name may be others there.
     pub fn of_other(environment: &Environment) -> Self {
         let mut problems = Vec::new();
-        let mut report = |problem: &Problem<'_>| problems.push(problem.to_string());
+        let mut report = |problem: &Problem<'_>| {
+            if problem.kind != Kind::Doubtful {
+                problems.push(problem.to_string());
+            }
+        };
         let (configuration, _) = Self::parse(environment, &mut report);
         Self { problems, ..configuration }
     }

@@ -231,8 +231,10 @@ pub fn parse(words: Vec<OsString>, path: &OsStr) -> Result<Options, Failure> {
         (Some(_), Some(_)) => return Err(usage("--check and --inspect cannot go together")),
         (Some(host), None) => Task::Check(host, command),
         (None, Some(pid)) => {
-            let given = settings.first().map(|(row, _)| row.option.into());
-            if let Some(word) = given.or_else(|| command.first().cloned()) {
+            let of_settings = settings.iter().map(|(row, _)| row.option.into());
+            let of_library = library.iter().map(|_| "--library".into());
+            let mut words = of_settings.chain(of_library).chain(command);
+            if let Some(word) = words.next() {
                 let word = word.display();
                 return Err(usage(format!(
                     "--inspect changes and runs nothing, so '{word}' has no place here"

@@ -59,7 +59,9 @@ fn last(ran: &Ran) -> &str {
 
 #[test]
 fn a_process_with_the_library_and_keepalive_has_nothing_amiss() {
-    let mut command = shim(&["--keepalive", "idle=45", "--ipv4-only", "a.example"]);
+    // A setting that is doubtful is not wrong.
+    let keepalive = "idle=45,user-timeout=100";
+    let mut command = shim(&["--keepalive", keepalive, "--ipv4-only", "a.example"]);
     let process =
         Process::start(LAB.on(Host::Client, command.args(connecting("", "198.51.100.2"))));
     let ran =
@@ -68,7 +70,7 @@ fn a_process_with_the_library_and_keepalive_has_nothing_amiss() {
     for line in [
         format!("library     {}\n", *LIBRARY),
         "settings    EGRESS_SHIM_IPV4_ONLY=a.example\n".to_owned(),
-        "            EGRESS_SHIM_KEEPALIVE=idle=45\n".to_owned(),
+        format!("            EGRESS_SHIM_KEEPALIVE={keepalive}\n"),
         "connections 1\n".to_owned(),
         // From sock_diag(7), in the process's network namespace.
         ", silent for ".to_owned(),

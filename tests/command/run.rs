@@ -792,6 +792,7 @@ fn wrong_usage_is_125_and_says_what_is_right() {
         --inspect needs a PID: --inspect|
         'true' has no place here: --inspect|1|true|
         '--log' has no place here: --log|warn|--inspect|1|
+        '--library' has no place here: --inspect|1|--library|/x|
         --check and --inspect cannot go together: --check|a.example|--inspect|1|";
     for case in cases.trim().lines() {
         let (message, words) = case.trim().rsplit_once(':').expect("a case has a colon");
