@@ -33,7 +33,7 @@ struct Question {
     descriptor: c_int,
     /// Whether it is about a lookup and a connection as the program makes them, with the library;
     /// otherwise about libc's own lookup.
-    with: bool,
+    with_library: bool,
     /// The port of the connection.
     port: u16,
     /// The host, a C string.
@@ -49,7 +49,7 @@ fn question(value: &[u8]) -> Option<Question> {
         return None;
     }
     let descriptor = words.next()?.parse().ok()?;
-    let with = match words.next()? {
+    let with_library = match words.next()? {
         "with" => true,
         "without" => false,
         _ => return None,
@@ -58,7 +58,7 @@ fn question(value: &[u8]) -> Option<Question> {
     let name = words.next()?.as_bytes();
     let mut host = [0; HOST_SIZE];
     host.get_mut(..HOST_SIZE - 1)?.get_mut(..name.len())?.copy_from_slice(name);
-    Some(Question { descriptor, with, port, host })
+    Some(Question { descriptor, with_library, port, host })
 }
 
 /// Answers the question that is put to this process, if there is one, and ends the process then. Without the
@@ -75,10 +75,10 @@ pub fn answer_if_asked(next_getaddrinfo: fn() -> GetAddrInfo) {
     let mut out = Lines(question.descriptor);
     // The command looks for these very words in the library's file before it asks.
     let _ = out.write_str(concat!("loaded ", env!("CARGO_PKG_VERSION"), "\n"));
-    let getaddrinfo = if question.with { libc::getaddrinfo } else { next_getaddrinfo() };
+    let getaddrinfo = if question.with_library { libc::getaddrinfo } else { next_getaddrinfo() };
     let first = resolve(&question, getaddrinfo, &mut out);
     let _ = writeln!(out, "resolved");
-    if question.with
+    if question.with_library
         && let Some((address, length)) = first
     {
         report_connection(question.port, address, length, &mut out);

@@ -1,4 +1,5 @@
-//! The interposed symbols, and nothing but them. Each calls a policy and then libc.
+//! The interposed symbols, and nothing but them. Each hands libc's function and the arguments to a policy; `connect`
+//! calls its policy first and libc then.
 //!
 //! `redhook::hook!` exports the symbol and wraps the hook in `catch_unwind`; the crate is built with
 //! `panic = "abort"`, in which that is a plain call, so the frames here have no landing pads and a forced

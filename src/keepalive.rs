@@ -533,7 +533,7 @@ mod tests {
     }
 
     #[test]
-    fn timings_that_are_the_default_of_the_system_need_no_call_but_keepalive_does() {
+    fn keepalive_goes_on_where_the_wanted_timings_are_those_of_the_system() {
         let _turn = NAMESPACES.lock();
         // The default last seen may be that of the namespace of another test.
         set_keepalive(&tcp(), WANTED);

@@ -14,7 +14,7 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `hooks` | the interposed symbols: thin, each calls a policy and then libc |
+//! | `hooks` | the interposed symbols: thin, each hands libc's function to a policy |
 //! | `check` | what `egress-shim --check` asks of a process at load |
 //! | `resolver` | what becomes of a lookup through libc |
 //! | `dns` | what becomes of a DNS reply |

@@ -206,7 +206,7 @@ impl Lookup {
         static LOGGED: AtomicBool = AtomicBool::new(false);
         match status {
             // Also said of a name where a number must be, and of a service that is not one.
-            libc::EAI_NONAME if !self.is_sane(hints) => return status,
+            libc::EAI_NONAME if !self.can_only_lack_the_name(hints) => return status,
             // musl up to 1.2.3 says it of a name without an address of the family, too.
             libc::EAI_NONAME if !self.is_ambiguous(status) => {
                 keeping_errno(|| {
@@ -237,8 +237,8 @@ impl Lookup {
             && Self { service: null(), ..self }.status_of_literal(c"127.0.0.1", &hints) == no_name
     }
 
-    /// Whether a lookup can fail only for its name.
-    fn is_sane(&self, hints: &addrinfo) -> bool {
+    /// Whether `EAI_NONAME` is about the name, and not about a number that is asked for.
+    fn can_only_lack_the_name(&self, hints: &addrinfo) -> bool {
         hints.ai_flags & libc::AI_NUMERICHOST == 0
             && (hints.ai_flags & libc::AI_NUMERICSERV == 0 || self.has_numeric_service())
     }
