@@ -60,7 +60,7 @@ struct Effective {
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Timings { idle, interval, count } = self.timings;
-        let whose = |own: bool| if own { "the program's" } else { "set" };
+        let whose = |own: bool| if own { "the program's" } else { "the settings'" };
         let [of_idle, of_interval, of_count] = self.of_program.map(whose);
         write!(
             f,

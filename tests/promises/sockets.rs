@@ -521,15 +521,16 @@ fn connect_leaves_no_descriptor_behind() {
 fn the_debug_line_of_a_connect_says_what_the_socket_has_whose_each_value_is_and_the_peer() {
     in_each_environment(|environment| {
         let program = program(environment);
+        let all = "idle=60 (the settings'), interval=60 (the settings'), count=5 (the settings')";
         for (kind, own, values) in [
-            ("tcp4", "", "idle=60 (set), interval=60 (set), count=5 (set)"),
+            ("tcp4", "", all),
             (
                 "tcp4",
                 "keepalive=1 idle=30 count=2",
-                "idle=30 (the program's), interval=60 (set), count=2 (the program's)",
+                "idle=30 (the program's), interval=60 (the settings'), count=2 (the program's)",
             ),
-            ("tcp6", "", "idle=60 (set), interval=60 (set), count=5 (set)"),
-            ("mapped", "", "idle=60 (set), interval=60 (set), count=5 (set)"),
+            ("tcp6", "", all),
+            ("mapped", "", all),
         ] {
             let mut command = environment.shimmed(&program, &[("LOG", "debug")]);
             let output = run(steps(&mut command, &format!("{kind} {own} connect")));
