@@ -602,6 +602,10 @@ pub fn acts_in(programs: &[u8], names: [&[u8]; 2]) -> bool {
 
 /// A larger file is no list of hosts, and the program needs its memory for itself.
 pub const LARGEST_FILE: usize = 16 << 20;
+/// What is wrong with such a file.
+pub const TOO_LARGE: &str = "larger than 16 MiB";
+/// What is wrong with a directory, a pipe or a device as the file of patterns.
+pub const NOT_REGULAR: &str = "not a regular file";
 /// At most this many wrong patterns are reported one by one; a file may hold any number.
 const PATTERNS_REPORTED: usize = 10;
 

@@ -476,8 +476,8 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::System(errno) => errno.fmt(f),
-            Self::NotRegular => f.write_str("not a regular file"),
-            Self::TooLarge => f.write_str("larger than 16 MiB"),
+            Self::NotRegular => f.write_str(settings::NOT_REGULAR),
+            Self::TooLarge => f.write_str(settings::TOO_LARGE),
         }
     }
 }

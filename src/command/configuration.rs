@@ -194,12 +194,12 @@ fn read(path: &[u8]) -> io::Result<Vec<u8>> {
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(OsStr::from_bytes(path))?;
     if !file.metadata()?.is_file() {
-        return Err(io::Error::other("not a regular file"));
+        return Err(io::Error::other(settings::NOT_REGULAR));
     }
     let mut text = Vec::new();
     file.take(LARGEST_FILE as u64 + 1).read_to_end(&mut text)?;
     if text.len() > LARGEST_FILE {
-        return Err(io::Error::other("larger than 16 MiB"));
+        return Err(io::Error::other(settings::TOO_LARGE));
     }
     Ok(text)
 }
