@@ -55,6 +55,8 @@ struct Effective {
     timings: Timings,
     /// Which of the timings, in their order, the program has set itself.
     of_program: [bool; 3],
+    /// `TCP_USER_TIMEOUT` in milliseconds, and whether the program has set it; `None` if nobody asks for one.
+    user_timeout: Option<(c_int, bool)>,
 }
 
 impl fmt::Display for Effective {
@@ -65,7 +67,16 @@ impl fmt::Display for Effective {
         write!(
             f,
             "idle={idle} ({of_idle}), interval={interval} ({of_interval}), count={count} ({of_count})"
-        )
+        )?;
+        match self.user_timeout {
+            Some((milliseconds, own)) if milliseconds % 1000 == 0 => {
+                write!(f, ", user-timeout={} ({})", milliseconds / 1000, whose(own))
+            }
+            Some((milliseconds, own)) => {
+                write!(f, ", user-timeout={milliseconds} ms ({})", whose(own))
+            }
+            None => Ok(()),
+        }
     }
 }
 
@@ -121,18 +132,21 @@ fn apply(socket: c_int, wanted: Keepalive) -> Outcome {
         stays(libc::TCP_KEEPINTVL, &mut interval, default.interval, timings.interval),
         stays(libc::TCP_KEEPCNT, &mut count, default.count, timings.count),
     ];
-    let effective = Effective { timings: Timings { idle, interval, count }, of_program };
-    if let Some(seconds) = user_timeout
-        && get_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT) == Ok(0)
-        && let Err(errno) = set_option(
-            socket,
-            libc::IPPROTO_TCP,
-            libc::TCP_USER_TIMEOUT,
-            seconds.saturating_mul(1000),
-        )
-    {
-        refused = Some(errno);
-    }
+    let user_timeout = user_timeout.and_then(|seconds| {
+        let wanted = seconds.saturating_mul(1000);
+        match get_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT).ok()? {
+            0 => match set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, wanted) {
+                Ok(()) => Some((wanted, false)),
+                Err(errno) => {
+                    refused = Some(errno);
+                    None
+                }
+            },
+            own => Some((own, true)),
+        }
+    });
+    let timings = Timings { idle, interval, count };
+    let effective = Effective { timings, of_program, user_timeout };
     if let Err(errno) = set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1) {
         refused = Some(errno);
     }
@@ -659,7 +673,7 @@ mod tests {
         let outcome = super::apply(socket.as_raw_fd(), enforced);
         let timings = Timings { interval: 5, ..WANTED };
         let of_program = [false, true, false];
-        assert_eq!(outcome, Outcome::Set(Effective { timings, of_program }));
+        assert_eq!(outcome, Outcome::Set(Effective { timings, of_program, user_timeout: None }));
         assert_eq!(state(&socket), (1, timings));
     }
 
@@ -667,11 +681,17 @@ mod tests {
     fn a_user_timeout_is_set_where_the_program_has_set_none() {
         let (level, option) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
         let keepalive = Keepalive { user_timeout: Some(360), ..Keepalive::DEFAULT };
-        for (own, wanted) in [(0, 360_000), (5_000, 5_000)] {
+        for (own, wanted, said) in [
+            (0, 360_000, "user-timeout=360 (the settings')"),
+            (5_000, 5_000, "user-timeout=5 (the program's)"),
+            (1_500, 1_500, "user-timeout=1500 ms (the program's)"),
+        ] {
             let socket = tcp();
             set(&socket, level, option, own);
-            assert!(matches!(super::apply(socket.as_raw_fd(), keepalive), Outcome::Set(_)));
+            let outcome = super::apply(socket.as_raw_fd(), keepalive);
             assert_eq!(get_option(socket.as_raw_fd(), level, option), Ok(wanted));
+            let Outcome::Set(effective) = outcome else { panic!("{outcome:?}") };
+            assert!(effective.to_string().ends_with(said), "{effective}: {said}");
         }
     }
 

@@ -522,17 +522,21 @@ fn the_debug_line_of_a_connect_says_what_the_socket_has_whose_each_value_is_and_
     in_each_environment(|environment| {
         let program = program(environment);
         let all = "idle=60 (the settings'), interval=60 (the settings'), count=5 (the settings')";
-        for (kind, own, values) in [
-            ("tcp4", "", all),
+        let all_four = format!("{all}, user-timeout=600 (the settings')");
+        for (kind, own, keepalive, values) in [
+            ("tcp4", "", "on", all),
             (
                 "tcp4",
                 "keepalive=1 idle=30 count=2",
+                "on",
                 "idle=30 (the program's), interval=60 (the settings'), count=2 (the program's)",
             ),
-            ("tcp6", "", all),
-            ("mapped", "", all),
+            ("tcp4", "", "user-timeout=600", &all_four),
+            ("tcp6", "", "on", all),
+            ("mapped", "", "on", all),
         ] {
-            let mut command = environment.shimmed(&program, &[("LOG", "debug")]);
+            let settings = [("LOG", "debug"), ("KEEPALIVE", keepalive)];
+            let mut command = environment.shimmed(&program, &settings);
             let output = run(steps(&mut command, &format!("{kind} {own} connect")));
             let errors = stderr(&output);
             let lines = log::lines(&errors);
