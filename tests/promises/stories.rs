@@ -59,6 +59,13 @@ fn a_reply_after_the_nat_timeout_arrives_with_the_shim_and_is_lost_without_on_aa
 }
 
 fn late_reply(environment: &Environment) {
+    // On a busy machine a short wait may end before all have come so far.
+    let have_asked = late_replies(environment, LATE) || late_replies(environment, PATIENCE);
+    assert!(have_asked, "each has asked");
+}
+
+/// Runs the story, in which a reply that is lost is waited for so long. Whether each client has asked.
+fn late_replies(environment: &Environment, late: Duration) -> bool {
     let lab = Lab::start(&["--idle-timeout", IDLE_TIMEOUT]);
     let shim = [("KEEPALIVE", "idle=1,interval=1,count=5")];
     thread::scope(|scope| {
@@ -68,7 +75,7 @@ fn late_reply(environment: &Environment) {
         };
         let runs = CLIENTS.map(|(name, path, client)| {
             let path = environment.installed(path);
-            let bare = run(client, environment.bare(&path), LATE);
+            let bare = run(client, environment.bare(&path), late);
             (name, bare, run(client, environment.shimmed(&path, &shim), PATIENCE))
         });
         for (name, bare, shimmed) in runs {
@@ -78,7 +85,7 @@ fn late_reply(environment: &Environment) {
         }
     });
     let requests = fs::read_to_string(lab.file("requests")).expect("the log can be read");
-    expect("each has asked", requests.lines().count(), 2 * CLIENTS.len());
+    requests.lines().count() == 2 * CLIENTS.len()
 }
 
 #[test]
