@@ -126,6 +126,17 @@ fn a_daemon_that_closes_every_descriptor_has_no_line_of_ours_in_its_data() {
     });
 }
 
+/// Starts a command without the descriptors that the test has inherited, or that another test has just now.
+fn with_none_inherited(command: &mut Command) {
+    before(command, || {
+        for descriptor in 3..1024 {
+            // SAFETY: fcntl(2) with numbers.
+            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
+        }
+        Ok(())
+    });
+}
+
 #[test]
 fn the_log_has_a_high_descriptor_that_closes_on_exec() {
     in_each_environment(|environment| {
@@ -136,9 +147,11 @@ fn the_log_has_a_high_descriptor_that_closes_on_exec() {
         let settings = [("LOG", "trace"), ("LOG_FILE", text(&log))];
         let arguments = ["log", text(&log)];
         // Descriptor 3 is the program's socket.
-        let bare = with(environment.bare(&program), arguments);
+        let mut bare = with(environment.bare(&program), arguments);
+        with_none_inherited(&mut bare);
         expect_says(bare, "first own 4\nkeepalive off\n50 more\n");
-        let shimmed = with(environment.shimmed(&program, &settings), arguments);
+        let mut shimmed = with(environment.shimmed(&program, &settings), arguments);
+        with_none_inherited(&mut shimmed);
         let wanted = "first own 4\nlog high close-on-exec\nkeepalive on 60/60/5\n50 more\n";
         expect_says(shimmed, wanted);
         log::expect_lines(&log, 2);
@@ -147,12 +160,8 @@ fn the_log_has_a_high_descriptor_that_closes_on_exec() {
 
 /// Leaves a command sixteen descriptors, the last of them taken or free.
 fn only_sixteen(command: &mut Command, last_is_taken: bool) {
+    with_none_inherited(command);
     before(command, move || {
-        // What the test has inherited goes at the exec.
-        for descriptor in 3..1024 {
-            // SAFETY: fcntl(2) with numbers.
-            unsafe { libc::fcntl(descriptor, libc::F_SETFD, libc::FD_CLOEXEC) };
-        }
         if last_is_taken {
             // SAFETY: dup2(2) with numbers.
             unsafe { libc::dup2(libc::STDIN_FILENO, 15) };
