@@ -225,20 +225,21 @@ fn is_udp(socket: c_int) -> bool {
     protocol == Ok(libc::IPPROTO_UDP)
 }
 
+/// `struct __res_state` of glibc's <resolv.h>, up to the sockets in its part `_u._ext`.
+#[repr(C)]
+struct ResolverState {
+    before: [u64; 64],
+    servers: u16,
+    map: [u16; 3],
+    sockets: [c_int; 3],
+}
+unsafe extern "C" {
+    safe fn __res_state() -> *mut ResolverState;
+}
+
 /// Whether libc's own resolver asks on this socket: the reply is to a lookup of libc's, which the policy for
 /// lookups has dealt with. glibc's was a library of its own up to 2.33, and calls the exported recvfrom.
 fn is_of_libc(socket: c_int) -> bool {
-    /// `struct __res_state` of glibc's <resolv.h>, up to the sockets in its part `_u._ext`.
-    #[repr(C)]
-    struct State {
-        before: [u64; 64],
-        servers: u16,
-        map: [u16; 3],
-        sockets: [c_int; 3],
-    }
-    unsafe extern "C" {
-        safe fn __res_state() -> *const State;
-    }
     // SAFETY: the calling thread's state; musl's is of the same size, and all zeros.
     let (servers, sockets) = unsafe {
         let state = __res_state();
@@ -447,7 +448,7 @@ impl Message {
                 _ => return false,
             }
         }
-        position == target && target < name.end
+        position == target
     }
 
     /// Moves what stays over what goes. Gives the new length.
@@ -718,10 +719,11 @@ mod tests {
 
     /// What becomes of a reply in parts of this size, if anything, where names are listed as said.
     fn edited_in_parts(reply: &[u8], size: usize, is_listed: impl IsListed) -> Option<Vec<u8>> {
-        let mut reply = reply.to_vec();
-        let mut parts: Vec<_> = reply
-            .chunks_mut(size)
-            .map(|part| iovec { iov_base: part.as_mut_ptr().cast(), iov_len: part.len() })
+        // A byte that is of no part stands behind each, so that none begins where another ends.
+        let mut buffers: Vec<_> = reply.chunks(size).map(|part| [part, &[0xee]].concat()).collect();
+        let mut parts: Vec<_> = buffers
+            .iter_mut()
+            .map(|buffer| iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() - 1 })
             .collect();
         // An empty part, which a program may give, and room that was not filled.
         parts.insert(0, iovec { iov_base: std::ptr::null_mut(), iov_len: 0 });
@@ -730,6 +732,12 @@ mod tests {
         // SAFETY: the parts are those of the reply, and nothing beyond its length is received.
         let message = unsafe { Message::received(parts.as_ptr(), parts.len(), length) };
         let length = message.question().and_then(|question| message.edit(&question, is_listed));
+        let part = |buffer: &Vec<u8>| {
+            let (behind, part) = buffer.split_last().expect("it has that byte");
+            assert_eq!(*behind, 0xee, "the byte behind a part");
+            part.to_vec()
+        };
+        let reply: Vec<_> = buffers.iter().flat_map(part).collect();
         length.map(|length| reply[..length].to_vec())
     }
 
@@ -770,8 +778,12 @@ mod tests {
 
     #[test]
     fn a_reply_that_already_says_that_there_is_no_address_keeps_all_that_it_says() {
-        for reply in [AAAA_OF_IPV4_HOST, AAAA_OF_NOBODY] {
-            assert_eq!(edited_reply(&bytes(reply)), None, "what becomes of {reply}");
+        let alias = reply(AAAA, &[(&[0xc0, 12], 5, b"\x01a\xc0\x0c")]);
+        let mut beside = reply(AAAA, &[(&[0xc0, 12], AAAA, ADDRESS)]);
+        // In the additional section, not in the answer.
+        beside.swap(7, 11);
+        for reply in [bytes(AAAA_OF_IPV4_HOST), bytes(AAAA_OF_NOBODY), alias, beside] {
+            assert_eq!(edited_reply(&reply), None, "what becomes of {reply:x?}");
         }
     }
 
@@ -863,8 +875,25 @@ mod tests {
     }
 
     #[test]
-    fn names_that_point_into_what_goes_take_all_records_with_them() {
+    fn names_that_point_to_the_start_of_a_record_that_stays_still_say_the_same() {
+        let (first, third) = (29, 29 + 18 + 28);
         let reply = reply(
+            ANY,
+            &[
+                (b"\x01a\xc0\x0c", 1, &[192, 0, 2, 1]),
+                (&[0xc0, first], AAAA, ADDRESS),
+                (b"\x01b\xc0\x0c", 1, &[192, 0, 2, 2]),
+                (&[0xc0, first], 1, &[192, 0, 2, 3]),
+                (&[0xc0, third], 1, &[192, 0, 2, 4]),
+            ],
+        );
+        let seen = said(&edited_reply(&reply).expect("it is changed"));
+        assert_eq!(Some(seen), said(&reply).without_ipv6());
+    }
+
+    #[test]
+    fn names_that_point_into_what_goes_take_all_records_with_them() {
+        let into_owner = reply(
             ANY,
             &[
                 (&[0xc0, 12], 1, &[192, 0, 2, 1]),
@@ -872,8 +901,16 @@ mod tests {
                 (&[0xc0, 29 + 16], 1, &[192, 0, 2, 2]),
             ],
         );
-        let seen = said(&edited_reply(&reply).expect("it is changed"));
-        assert_eq!(seen, said(&reply).without_records());
+        // The second byte of a label, taken for a length, goes up to the length of the record.
+        let parameters = [&[0, 1, 0, 0, 6, 0, 16], ADDRESS].concat();
+        let into_label = reply(
+            ANY,
+            &[(b"\x02\x0dx\xc0\x0c", HTTPS, &parameters), (&[0xc0, 29 + 1], 1, &[192, 0, 2, 1])],
+        );
+        for reply in [into_owner, into_label] {
+            let seen = said(&edited_reply(&reply).expect("it is changed"));
+            assert_eq!(seen, said(&reply).without_records());
+        }
     }
 
     #[test]
@@ -905,6 +942,12 @@ mod tests {
             reply.truncate(reply.len() - 12);
             let seen = said(&edited_reply(&reply).expect("it is changed"));
             assert_eq!(seen.records, [const { Vec::new() }; 3], "records");
+        }
+        // Names that point to themselves and further on, and two of the kinds that are not in use.
+        for name in [&[0xc0, 29], &[0xc0, 30], &[0x40, 12], &[0x80, 12]] {
+            let reply = reply(ANY, &[(name, 1, &[192, 0, 2, 1])]);
+            let length = edited_reply(&reply).map(|reply| reply.len());
+            assert_eq!(length, Some(29), "length with the name {name:x?}");
         }
     }
 
@@ -1094,6 +1137,30 @@ mod tests {
         let (stream, _) = listener.accept().expect("a connection");
         stream.peek(&mut [0]).expect("the bytes are there");
         assert_eq!(receive(stream.as_raw_fd(), 500, 0, LISTED), as_it_is, "TCP");
+    }
+
+    #[test]
+    fn a_reply_to_libcs_own_resolver_is_left_alone() {
+        let (reply, edited) = reply_and_edited();
+        let socket = with_datagrams(&[&reply[..]; 5]);
+        let descriptor = socket.as_raw_fd();
+        for (servers, sockets, is_of_libc) in [
+            (0, [descriptor; 3], false),
+            (1, [descriptor, -1, -1], true),
+            (3, [-1, -1, descriptor], true),
+            (2, [-1, -1, descriptor], false),
+            (3, [-1; 3], false),
+        ] {
+            // SAFETY: the state is this thread's, which looks nothing up.
+            unsafe {
+                let state = __res_state();
+                (*state).servers = servers;
+                (*state).sockets = sockets;
+            }
+            let (_, seen) = receive(descriptor, 500, 0, LISTED);
+            let wanted = if is_of_libc { &reply } else { &edited };
+            assert_eq!(seen, *wanted, "{servers} servers, sockets {sockets:?}");
+        }
     }
 
     /// A header for these parts.
