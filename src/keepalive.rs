@@ -296,11 +296,11 @@ pub unsafe fn setsockopt(
 /// Brings a longer idle or interval, a larger count and keepalive that is off back to the settings, on a
 /// socket that has connected. Before it has, `connect` sees to it.
 fn bring_back(Keepalive { timings, .. }: Keepalive, socket: c_int, level: c_int, option: c_int) {
-    let most = match (level, option) {
-        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => 1,
-        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => timings.idle,
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => timings.interval,
-        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => timings.count,
+    let (name, most) = match (level, option) {
+        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => ("SO_KEEPALIVE", 1),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => ("TCP_KEEPIDLE", timings.idle),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => ("TCP_KEEPINTVL", timings.interval),
+        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => ("TCP_KEEPCNT", timings.count),
         _ => return,
     };
     keeping_errno(|| {
@@ -309,12 +309,6 @@ fn bring_back(Keepalive { timings, .. }: Keepalive, socket: c_int, level: c_int,
         let Ok(value) = get_option(socket, level, option) else { return };
         let is_right = if level == libc::SOL_SOCKET { value != 0 } else { value <= most };
         if is_outbound && !is_right && set_option(socket, level, option, most).is_ok() {
-            let name = match option {
-                libc::SO_KEEPALIVE if level == libc::SOL_SOCKET => "SO_KEEPALIVE",
-                libc::TCP_KEEPIDLE => "TCP_KEEPIDLE",
-                libc::TCP_KEEPINTVL => "TCP_KEEPINTVL",
-                _ => "TCP_KEEPCNT",
-            };
             log::debug!("setsockopt: descriptor {socket}: {name} {value} brought back to {most}");
         }
     });
@@ -641,25 +635,23 @@ mod tests {
         let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback is there");
         let address = listener.local_addr().expect("it is bound");
         let enforced = Keepalive { timings: WANTED, user_timeout: None, enforce: true };
-        for (outbound, seen) in [(true, (1, WANTED)), (false, (0, Timings { idle: 600, ..WANTED }))]
-        {
+        let more = Timings { idle: 600, interval: 601, count: 66 };
+        for (outbound, seen) in [(true, (1, WANTED)), (false, (0, more))] {
             let socket: OwnedFd = std::net::TcpStream::connect(address).expect("it listens").into();
-            for (option, value) in [
-                (libc::TCP_KEEPIDLE, WANTED.idle),
-                (libc::TCP_KEEPINTVL, WANTED.interval),
-                (libc::TCP_KEEPCNT, WANTED.count),
-            ] {
-                set(&socket, libc::IPPROTO_TCP, option, value);
-            }
             if outbound {
                 remember_outbound(socket.as_raw_fd());
+                // The next one that connects leaves it remembered.
+                remember_outbound(tcp().as_raw_fd());
             }
-            let (level, option) = (libc::SOL_SOCKET, libc::SO_KEEPALIVE);
-            set(&socket, level, option, 0);
-            bring_back(enforced, socket.as_raw_fd(), level, option);
-            let (level, option) = (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE);
-            set(&socket, level, option, 600);
-            bring_back(enforced, socket.as_raw_fd(), level, option);
+            for (level, option, value) in [
+                (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 0),
+                (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, more.idle),
+                (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, more.interval),
+                (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, more.count),
+            ] {
+                set(&socket, level, option, value);
+                bring_back(enforced, socket.as_raw_fd(), level, option);
+            }
             assert_eq!(state(&socket), seen, "a socket that has connected: {outbound}");
         }
     }
