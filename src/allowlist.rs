@@ -234,8 +234,9 @@ impl<'a> Allowlist<'a> {
         text.get(start..start + usize::from(slot.length)).unwrap_or_default()
     }
 
+    /// The slot of a domain, or a free one, which says nothing of it.
     fn find(&self, domain: &[u8]) -> Option<Slot> {
-        self.slots.get(self.position(domain)?).copied().filter(|slot| slot.length > 0)
+        self.slots.get(self.position(domain)?).copied()
     }
 
     /// Whether the patterns list a node, as the program passed it to getaddrinfo(3). Numeric addresses are
@@ -512,6 +513,14 @@ pub(crate) mod tests {
         assert!(list.contains(format!("{longest}.").as_bytes()), "so it is with a dot behind");
         assert!(!list.contains(format!("{longest}a").as_bytes()), "one of 254 is no host's");
         assert!(!list.contains("a".repeat(100_000).as_bytes()), "nor is one of 100,000");
+    }
+
+    #[test]
+    fn about_half_of_the_slots_are_free_and_no_pattern_needs_none() {
+        for (count, size) in [(0, 0), (1, 2), (2, 4), (682, 1024), (683, 2048), (1365, 2048)] {
+            let list = Allowlist::with_room_for(count, [b"", b""]).expect("there is memory");
+            assert_eq!(list.slots.len(), size, "slots for {count} patterns");
+        }
     }
 
     #[test]

@@ -1039,6 +1039,8 @@ mod tests {
             ("EGRESS_SHIM_IPV4_ONLY_FIL", Some("EGRESS_SHIM_IPV4_ONLY_FILE")),
             ("EGRESS_SHIM_log", Some("EGRESS_SHIM_LOG")),
             ("EGRESS_SHIM_PROGRAM", Some("EGRESS_SHIM_PROGRAMS")),
+            ("EGRESS_SHIM_LOGFILES", Some("EGRESS_SHIM_LOG_FILE")),
+            ("EGRESS_SHIM_FILE", None),
             ("EGRESS_SHIM_VERSION", None),
             ("EGRESS_SHIM_", None),
             ("EGRESS_SHIM_A_NAME_THAT_IS_LONGER_THAN_ANY_SETTING_IS", None),
