@@ -347,6 +347,13 @@ static void question_by_recv(void) {
     send_here(descriptor, question, REPLY);
     receive(descriptor, sizeof buffer, 0);
 }
+/* With each flag with which the kernel fills the buffer all the same; some are of other calls, which recv ignores. */
+static void question_with_flags(void) {
+    int descriptor = udp();
+    send_here(descriptor, question, REPLY);
+    receive(descriptor, sizeof buffer,
+            MSG_PEEK | MSG_DONTWAIT | MSG_WAITALL | MSG_NOSIGNAL | MSG_CMSG_CLOEXEC | MSG_WAITFORONE);
+}
 static void other_by_recv(void) {
     int descriptor = udp();
     send_here(descriptor, other, REPLY);
@@ -475,6 +482,7 @@ static const struct test {
     {"bad parts", BOTH("EFAULT"), bad_parts},
     {"many parts", BOTH("EMSGSIZE"), many_parts},
     {"a question", BOTH("73 question"), question_by_recv},
+    {"a question, flags", BOTH("73 question"), question_with_flags},
     {"other.example.com", BOTH("73 other"), other_by_recv},
     {"TCP", BOTH("73 whole 73 whole 0 EINVAL"), by_tcp},
     {"TCP, MSG_TRUNC", BOTH("73 73"), by_tcp_discarding},

@@ -61,7 +61,14 @@ fn what_is_no_reply_costs_no_system_call() {
         let scratch = Scratch::new();
         let trace = scratch.join("trace");
         let settings = [("IPV4_ONLY", "*"), ("KEEPALIVE", "off")];
-        for case in ["a question", "empty datagram", "urgent data", "nothing there", "a file"] {
+        for case in [
+            "a question",
+            "a question, flags",
+            "empty datagram",
+            "urgent data",
+            "nothing there",
+            "a file",
+        ] {
             let calls = |command: Command| {
                 output(&mut traced(&with(command, [case]), "trace=all", &trace));
                 let trace = fs::read_to_string(&trace).expect("strace has written its trace");

@@ -340,13 +340,18 @@ fn a_socket_that_does_not_connect_is_left_alone() {
 
 #[test]
 fn a_namespaces_own_defaults_give_way_to_the_settings() {
-    for kind in two_kinds() {
-        assert_seen(
-            &[],
-            &format!("defaults=600,20,3 {kind} connect show {kind} connect show"),
-            &["connect: 0; keepalive=0 idle=600 interval=20 count=3"; 2].join("; "),
-            &format!("connect: 0; {DEFAULTS}; connect: 0; {DEFAULTS}"),
-        );
+    for (idle, interval, count) in [(600, 20, 3), (600, 75, 9), (7200, 20, 9), (7200, 75, 3)] {
+        let bare = format!("connect: 0; keepalive=0 idle={idle} interval={interval} count={count}");
+        for kind in two_kinds() {
+            assert_seen(
+                &[],
+                &format!(
+                    "defaults={idle},{interval},{count} {kind} connect show {kind} connect show"
+                ),
+                &[&*bare; 2].join("; "),
+                &format!("connect: 0; {DEFAULTS}; connect: 0; {DEFAULTS}"),
+            );
+        }
     }
 }
 
