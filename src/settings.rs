@@ -1038,6 +1038,7 @@ mod tests {
             ("EGRESS_SHIM_IPV4ONLY", Some("EGRESS_SHIM_IPV4_ONLY")),
             ("EGRESS_SHIM_IPV4_ONLY_FIL", Some("EGRESS_SHIM_IPV4_ONLY_FILE")),
             ("EGRESS_SHIM_log", Some("EGRESS_SHIM_LOG")),
+            ("EGRESS_SHIM_LO", Some("EGRESS_SHIM_LOG")),
             ("EGRESS_SHIM_PROGRAM", Some("EGRESS_SHIM_PROGRAMS")),
             ("EGRESS_SHIM_LOGFILES", Some("EGRESS_SHIM_LOG_FILE")),
             ("EGRESS_SHIM_FILE", None),

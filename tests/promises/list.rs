@@ -152,6 +152,24 @@ fn a_list_that_found_no_memory_is_reported_once_and_loaded_when_there_is_some() 
     });
 }
 
+#[test]
+fn patterns_of_the_variable_that_find_no_memory_are_reported_and_harm_nothing() {
+    let settings = [("IPV4_ONLY", format!("{LISTED},").repeat(2_000))];
+    in_each_environment(|environment| {
+        let next = environment.shared_library("next_getaddrinfo");
+        let faults = environment.shared_library("faults");
+        let run = |fault: &str| {
+            let mut command = command(environment, &settings, &["look", LISTED]);
+            preload(&mut command, &[&environment.library, &next, &faults]);
+            command.env("FAULT_CALL", libc::SYS_mmap.to_string()).env("FAULT_AT", fault);
+            said(&run(command.env("FAULT_ERRNO", libc::ENOMEM.to_string())))
+        };
+        expect("with memory", run("-1"), format!("{LISTED} IPv4\n"));
+        let complaint = "EGRESS_SHIM: \"\": out of memory for the settings; ignoring some of them";
+        expect("without", run("0"), format!("{LISTED} any\negress-shim: {complaint}\n"));
+    });
+}
+
 /// libc's own getaddrinfo, whose error depends on what it still finds.
 #[test]
 fn a_lookup_without_memory_harms_nothing_and_a_later_one_is_right() {
