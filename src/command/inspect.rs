@@ -81,9 +81,7 @@ impl Seen {
     fn verdict(&self, configuration: &Configuration) -> (c_int, String) {
         let amiss = |line: String| (1, line);
         let preloaded = self.environment.last("LD_PRELOAD").unwrap_or_default();
-        let names_it = preloaded
-            .split(|byte| *byte == b':' || byte.is_ascii_whitespace())
-            .any(library::is_ours);
+        let names_it = library::entries(preloaded).any(library::is_ours);
         if self.library.is_none() {
             return amiss(if self.is_static {
                 format!("{} is statically linked: nothing can be preloaded into it", self.file)

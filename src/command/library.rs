@@ -31,8 +31,8 @@ pub fn find(given: Option<&OsStr>) -> Result<PathBuf, Failure> {
     };
     let refuse =
         |why: &str| Err(Failure::new(status::FAILED, format!("{}{why}", library.display())));
-    // The loaders split LD_PRELOAD at white space and colons, and glibc's expands `$ORIGIN` in it.
-    let breaks = |byte: &u8| matches!(byte, b':' | b'$' | 0x0b) || byte.is_ascii_whitespace();
+    // glibc's loader expands `$ORIGIN` in LD_PRELOAD.
+    let breaks = |&byte: &u8| byte == b'$' || separates(byte);
     if library.as_os_str().as_bytes().iter().any(breaks) {
         return refuse(": LD_PRELOAD cannot carry white space, a colon or a $; move the library");
     }
@@ -92,11 +92,19 @@ pub fn preload(library: &Path, before: &[u8]) -> Vec<u8> {
     value
 }
 
-/// What else is preloaded. glibc's loader splits at white space too, musl's likewise.
+/// What else is preloaded.
 fn others(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|&byte| byte == b':' || byte.is_ascii_whitespace() || byte == 0x0b)
-        .filter(|entry| !entry.is_empty() && !is_ours(entry))
+    entries(value).filter(|entry| !is_ours(entry))
+}
+
+/// The libraries that a value of `LD_PRELOAD` names.
+pub fn entries(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|&byte| separates(byte)).filter(|entry| !entry.is_empty())
+}
+
+/// Whether the loaders split `LD_PRELOAD` there: at colons and white space, glibc's and musl's alike.
+fn separates(byte: u8) -> bool {
+    matches!(byte, b':' | 0x0b) || byte.is_ascii_whitespace()
 }
 
 /// Whether a path is that of a `libegress_shim.so`.
