@@ -22,7 +22,7 @@ use libc::{addrinfo, c_int, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 
 use crate::process::{self, Environment};
 use crate::resolver::GetAddrInfo;
-use crate::settings::CHECK;
+use egress_shim_core::settings::CHECK;
 
 /// The longest name (RFC 1035, section 2.3.4) and the end of a C string.
 const HOST_SIZE: usize = 254;

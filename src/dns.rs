@@ -9,8 +9,8 @@
 use libc::{c_int, c_void, iovec, mmsghdr, msghdr, size_t, ssize_t};
 use std::ops::Range;
 
-use crate::allowlist::LONGEST_NAME;
 use crate::process::{get_option, in_own_frame, keeping_errno};
+use egress_shim_core::allowlist::LONGEST_NAME;
 
 // Record types (IANA, Domain Name System Parameters).
 const AAAA: u16 = 28;

@@ -12,27 +12,21 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use libc::{c_int, c_void, sockaddr, socklen_t};
 
 use crate::process::{self, get_option, get_option_bytes, keeping_errno, set_option};
-use crate::settings::{Keepalive, Timings};
 use crate::state;
+use egress_shim_core::settings::{Keepalive, Timings};
 
-impl Timings {
-    /// What a new socket has where nobody has changed the sysctls (`TCP_KEEPALIVE_TIME`,
-    /// `TCP_KEEPALIVE_INTVL` and `TCP_KEEPALIVE_PROBES` in the kernel's include/net/tcp.h).
-    const KERNEL: Self = Self { idle: 7200, interval: 75, count: 9 };
-
-    /// The timings of a socket.
-    ///
-    /// # Errors
-    /// The errno of getsockopt(2). That `TCP_KEEPIDLE` can be read is itself the test for TCP: of all
-    /// protocols only TCP and MPTCP know it, so no call to ask for `SO_PROTOCOL` is needed.
-    fn of(socket: c_int) -> Result<Self, c_int> {
-        let get = |option| get_option(socket, libc::IPPROTO_TCP, option);
-        Ok(Self {
-            idle: get(libc::TCP_KEEPIDLE)?,
-            interval: get(libc::TCP_KEEPINTVL)?,
-            count: get(libc::TCP_KEEPCNT)?,
-        })
-    }
+/// The timings of a socket.
+///
+/// # Errors
+/// The errno of getsockopt(2). That `TCP_KEEPIDLE` can be read is itself the test for TCP: of all
+/// protocols only TCP and MPTCP know it, so no call to ask for `SO_PROTOCOL` is needed.
+fn timings_of(socket: c_int) -> Result<Timings, c_int> {
+    let get = |option| get_option(socket, libc::IPPROTO_TCP, option);
+    Ok(Timings {
+        idle: get(libc::TCP_KEEPIDLE)?,
+        interval: get(libc::TCP_KEEPINTVL)?,
+        count: get(libc::TCP_KEEPCNT)?,
+    })
 }
 
 /// What became of a socket.
@@ -98,7 +92,7 @@ pub fn before_connect(socket: c_int, address: *const sockaddr, length: socklen_t
 // Out of line: what it has on the stack is gone when a log line needs room there.
 #[inline(never)]
 fn apply(socket: c_int, wanted: Keepalive) -> Outcome {
-    let current = match Timings::of(socket) {
+    let current = match timings_of(socket) {
         Ok(current) => current,
         // What a filter says; of a socket that is not TCP the kernel says something else.
         Err(errno @ (libc::EPERM | libc::EACCES | libc::ENOSYS)) => return Outcome::Refused(errno),
@@ -238,7 +232,7 @@ fn of_new_socket() -> Option<Timings> {
             libc::syscall(libc::SYS_socket, family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)
         };
         let socket = c_int::try_from(socket).ok().filter(|socket| *socket >= 0)?;
-        let timings = Timings::of(socket);
+        let timings = timings_of(socket);
         // SAFETY: the descriptor made above, which nobody else knows.
         unsafe { libc::syscall(libc::SYS_close, socket) };
         timings.ok()
@@ -440,7 +434,7 @@ mod tests {
 
     /// A socket's keepalive switch and timings.
     fn state(socket: &OwnedFd) -> (c_int, Timings) {
-        (keepalive(socket), Timings::of(socket.as_raw_fd()).expect("it is TCP"))
+        (keepalive(socket), timings_of(socket.as_raw_fd()).expect("it is TCP"))
     }
 
     fn set(socket: &OwnedFd, level: c_int, option: c_int, value: c_int) {

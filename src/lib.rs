@@ -10,7 +10,8 @@
 //! `EGRESS_SHIM_STRICT`), takes no lock and allocates nothing on the connect path, brings its own memory,
 //! and keeps `errno`.
 //!
-//! Every arrow between the modules points down this table.
+//! Every arrow between the modules points down this table. The settings, the host patterns and the DNS messages are
+//! in the crate `egress_shim_core`, which has no unsafe code.
 //!
 //! | module | what it holds |
 //! |---|---|
@@ -20,8 +21,6 @@
 //! | `dns` | what becomes of a DNS reply |
 //! | `keepalive` | what becomes of a socket |
 //! | `state` | what is in force in this process: settings, allowlist, log; loaded once |
-//! | `settings` | the table of the settings, their parser, their problems |
-//! | `allowlist` | the host patterns and their matching |
 //! | `logging` | one line, one write |
 //! | `memory` | the library's own memory |
 //! | `next` | the next definition of an interposed symbol |
@@ -35,14 +34,12 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-mod allowlist;
 mod dns;
 mod keepalive;
 mod logging;
 mod memory;
 mod process;
 mod resolver;
-mod settings;
 mod state;
 
 #[cfg(portable)]

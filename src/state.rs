@@ -10,12 +10,12 @@ use std::ptr::null_mut;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64};
 
+use egress_shim_core::allowlist::{self, Allowlist};
+use egress_shim_core::settings::{self, Keepalive, Kind, LARGEST_FILE, Problem, Settings, Values};
 use once_cell::race::OnceRef;
 
-use crate::allowlist::{self, Allowlist};
 use crate::logging::Sinks;
 use crate::process::{self, Environment, Errno, File};
-use crate::settings::{self, Keepalive, Kind, LARGEST_FILE, Problem, Settings, Values};
 
 /// A list file up to this size is read at load, so that a daemon which drops its rights, changes its root
 /// or restricts itself afterwards has it.

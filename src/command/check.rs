@@ -15,9 +15,9 @@ use crate::environment::Environment;
 use crate::options::Options;
 use crate::output::{Failure, print, status};
 use crate::program::{self, Program};
-use crate::settings::{self, PROGRAMS};
 use crate::trial::{Answer, Keepalive, Lookup, NoAnswer, Trial};
 use crate::{library, run};
+use egress_shim_core::settings::{self, PROGRAMS};
 
 /// Together less than ten seconds. glibc turns to a second name server after five.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(6);

@@ -11,12 +11,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
-use crate::allowlist::{self, Allowlist, Source};
 use crate::environment::Environment;
 use crate::library;
 use crate::options::{Options, Takes, takes};
 use crate::output::{Failure, status};
-use crate::settings::{
+use egress_shim_core::allowlist::{self, Allowlist, Source};
+use egress_shim_core::settings::{
     self, CHECK, IPV4_ONLY, IPV4_ONLY_FILE, Keepalive, Kind, LARGEST_FILE, Problem, STRICT,
     Settings, Values,
 };

@@ -16,17 +16,11 @@
 //! | [`inspect`], [`sockets`] | `--inspect`, and the TCP connections of a process |
 //! | [`output`] | what the command says, and the status that it ends with |
 //!
-//! `settings` and `allowlist` are the library's own modules. Linking the library itself would bring its
-//! `connect` along.
+//! The settings and the host patterns are those of `egress_shim_core`, which the library reads too.
 
 // std's start-up code would ignore SIGPIPE and open descriptors 0 to 2 where they are closed, both for
 // COMMAND to inherit.
 #![no_main]
-
-#[path = "../allowlist.rs"]
-mod allowlist;
-#[path = "../settings.rs"]
-mod settings;
 
 mod attempts;
 mod check;

@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 
 use crate::output::{Failure, status};
 use crate::program;
-use crate::settings::{Row, TABLE};
+use egress_shim_core::settings::{Row, TABLE};
 
 /// What a command line asks for.
 pub struct Options {

@@ -8,7 +8,7 @@ pub mod status {
     use std::ffi::c_int;
 
     /// A wrong setting.
-    pub use crate::settings::EXIT_CONFIG as SETTING;
+    pub use egress_shim_core::settings::EXIT_CONFIG as SETTING;
     // As those of env(1) and other programs that run programs.
     /// The command itself failed: wrong usage, no library.
     pub const FAILED: c_int = 125;

@@ -10,7 +10,7 @@ use clap_mangen::Man;
 
 use crate::options::{definition, help_of};
 use crate::output::{Failure, status};
-use crate::settings::TABLE;
+use egress_shim_core::settings::TABLE;
 
 /// What the page says beside the options and the variables.
 const MANUAL: &str = include_str!("manual.1");

@@ -19,7 +19,7 @@ use crate::environment::{Environment, pointers};
 use crate::library;
 use crate::output::{Failure, status};
 use crate::program::Program;
-use crate::settings::CHECK;
+use egress_shim_core::settings::CHECK;
 
 /// What became of a lookup.
 pub enum Lookup {

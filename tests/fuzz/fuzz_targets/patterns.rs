@@ -4,11 +4,8 @@
 
 #![no_main]
 
-#[allow(dead_code, reason = "the target uses its part")]
-#[path = "../../../src/allowlist.rs"]
-mod allowlist;
 
-use allowlist::{Allowlist, Source, patterns};
+use egress_shim_core::allowlist::{Allowlist, Source, patterns};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -5,9 +5,6 @@
 #![no_main]
 
 #[allow(dead_code, reason = "the target uses its part")]
-#[path = "../../../src/allowlist.rs"]
-mod allowlist;
-#[allow(dead_code, reason = "the target uses its part")]
 #[path = "../../../src/dns.rs"]
 mod dns;
 #[path = "../dns_model.rs"]

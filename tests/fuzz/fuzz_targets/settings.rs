@@ -4,15 +4,9 @@
 //! Input: environment entries, separated by NUL, each without its `EGRESS_SHIM`.
 
 #![no_main]
-#![allow(dead_code, reason = "the target uses its part")]
 
-#[path = "../../../src/allowlist.rs"]
-mod allowlist;
-#[path = "../../../src/settings.rs"]
-mod settings;
-
+use egress_shim_core::settings::{Problem, Values, load_allowlist, log_directives, report_unknown};
 use libfuzzer_sys::fuzz_target;
-use settings::{Problem, Values, load_allowlist, log_directives, report_unknown};
 
 fuzz_target!(|input: &[u8]| {
     let entries: Vec<Vec<u8>> =

@@ -13,10 +13,6 @@ use crate::allowlist::{Allowlist, OutOfMemory, Source};
 
 /// One setting: everything that the help, the manual page and the README say of it.
 #[derive(Debug)]
-#[allow(
-    dead_code,
-    reason = "the library needs little but the variable; the rest is for the command and the documents"
-)]
 pub struct Row {
     /// The environment variable.
     pub variable: &'static str,
@@ -173,6 +169,12 @@ pub struct Timings {
     pub interval: c_int,
     /// `TCP_KEEPCNT`: unanswered probes after which the connection is dropped.
     pub count: c_int,
+}
+
+impl Timings {
+    /// What a new socket has where nobody has changed the sysctls (`TCP_KEEPALIVE_TIME`,
+    /// `TCP_KEEPALIVE_INTVL` and `TCP_KEEPALIVE_PROBES` in the kernel's include/net/tcp.h).
+    pub const KERNEL: Self = Self { idle: 7200, interval: 75, count: 9 };
 }
 
 impl Keepalive {

@@ -1,0 +1,23 @@
+//! What the library and the command share, and everything that reads foreign bytes: the settings, the host
+//! patterns, the question that `--check` asks a process.
+//!
+//! No unsafe code, no system call, no libc. Nothing here allocates on a path that the library takes in its
+//! host program, but for the list of patterns, whose memory may be refused.
+//!
+//! Every arrow between the modules points down this table.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`settings`] | the table of settings, their parser, their problems |
+//! | [`allowlist`] | host patterns and their matching |
+
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+// A panic would end the host program.
+#![cfg_attr(
+    not(test),
+    deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
+)]
+
+pub mod allowlist;
+pub mod settings;
