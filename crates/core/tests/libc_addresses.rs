@@ -46,7 +46,7 @@ fn every_name_of_up_to_five_number_like_labels_is_judged_as_libc_does() {
             addresses += i32::from(wanted);
         }
     }
-    assert!(addresses > 1_000, "only {addresses} of the names were addresses");
+    assert!(addresses > 500, "only {addresses} of the names were addresses");
 }
 
 #[test]
