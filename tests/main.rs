@@ -23,6 +23,8 @@
 //! | hostile surroundings, numbered | `promises/hostile.rs` |
 //! | what it costs: system calls, memory, stack | `promises/cost.rs` |
 //!
+//! With a library that does nothing, they fail: control.rs.
+//!
 //! Real programs, a table of them: clients/mod.rs.
 //!
 //! What is shipped:
@@ -47,5 +49,6 @@ extern crate egress_shim_harness as harness;
 
 mod clients;
 mod command;
+mod control;
 mod promises;
 mod shipping;

@@ -243,7 +243,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[test]
 fn real_programs_are_cured_and_otherwise_as_they_were() {
-    let clients = clients();
+    let mut clients = clients();
+    clients.retain(|client| (client.environment)().is_chosen());
+    if clients.is_empty() {
+        return;
+    }
     let unmade = make_clients();
     let bed = Bed::new(&clients, &unmade);
     let mut verdicts: Vec<_> = thread::scope(|scope| {

@@ -33,11 +33,21 @@ const EMULATED: [Row; 3] = [
     ("aarch64-musl", Environment::aarch64_musl),
 ];
 
+/// The control: a library that does nothing. A promise that holds with it holds by itself; `tests/control.rs` has
+/// those that may.
+const CONTROL: Row = ("nothing", Environment::nothing);
+
 /// What runs one program for aarch64.
 const QEMU: &str = "qemu-aarch64-static";
 
 /// The variable that chooses some of them, by their names with commas between.
-const CHOICE: &str = "EGRESS_SHIM_TEST_ENVIRONMENT";
+pub const CHOICE: &str = "EGRESS_SHIM_TEST_ENVIRONMENT";
+
+/// Why a test does not run whose environment the variable leaves out.
+pub const NOT_CHOSEN: &str = "not chosen";
+
+/// What the library exports, among other things.
+const GOLDEN: &str = "tests/elf.golden";
 
 /// A row of the table.
 #[derive(Debug)]
@@ -62,10 +72,10 @@ impl fmt::Display for Environment {
     }
 }
 
-/// The chosen rows; or, if none is chosen, these.
-fn chosen(all: &[Row]) -> Vec<Row> {
-    let Ok(choice) = std::env::var(CHOICE) else { return all.to_vec() };
-    let known = [&ENVIRONMENTS[..], &EMULATED].concat();
+/// The chosen rows; `None` if no choice was made.
+fn choice() -> Option<Vec<Row>> {
+    let choice = std::env::var(CHOICE).ok()?;
+    let known = [&ENVIRONMENTS[..], &EMULATED, &[CONTROL]].concat();
     let of_name = |name: &str| {
         known.iter().copied().find(|(known, _)| *known == name).unwrap_or_else(|| {
             // Once for the whole run: each test would say it again.
@@ -75,29 +85,51 @@ fn chosen(all: &[Row]) -> Vec<Row> {
             std::process::exit(2);
         })
     };
-    choice.split(',').map(of_name).collect()
+    Some(choice.split(',').map(of_name).collect())
 }
 
-/// Runs a test in each environment. A failure does not keep it from the next one: at the end the
-/// test fails with the names of those that it failed in.
+/// Whether no choice leaves this environment out; if one does, a line says it.
+fn is_chosen(name: &str) -> bool {
+    let chosen = choice().is_none_or(|chosen| chosen.iter().any(|(chosen, _)| *chosen == name));
+    if !chosen {
+        skip(name, NOT_CHOSEN);
+    }
+    chosen
+}
+
+/// Runs a test in each environment, or in those that are chosen. A failure does not keep it from the next one: at
+/// the end the test fails with the names of those that it failed in.
 #[track_caller]
 pub fn in_each_environment(test: impl FnMut(&Environment)) {
-    in_each(&ENVIRONMENTS, test);
+    in_each(&choice().unwrap_or_else(|| ENVIRONMENTS.to_vec()), test);
 }
 
 /// As [`in_each_environment`], and on the other architecture.
 #[track_caller]
 pub fn in_each_architecture(test: impl FnMut(&Environment)) {
-    in_each(&[&ENVIRONMENTS[..], &EMULATED].concat(), test);
+    in_each(&choice().unwrap_or_else(|| [&ENVIRONMENTS[..], &EMULATED].concat()), test);
+}
+
+/// Runs a test on this machine's glibc only; in its place, with the control where that is chosen.
+#[track_caller]
+pub fn on_this_machine(test: impl FnMut(&Environment)) {
+    let here = [ENVIRONMENTS[0], CONTROL];
+    let chosen = choice().unwrap_or_else(|| vec![here[0]]);
+    let is_here = |row: &Row| chosen.iter().any(|(name, _)| *name == row.0);
+    let rows: Vec<_> = here.into_iter().filter(is_here).collect();
+    if rows.is_empty() {
+        skip(here[0].0, NOT_CHOSEN);
+    }
+    in_each(&rows, test);
 }
 
 #[track_caller]
-fn in_each(all: &[Row], mut test: impl FnMut(&Environment)) {
+fn in_each(rows: &[Row], mut test: impl FnMut(&Environment)) {
     let mut failed = Vec::new();
-    for (name, make) in chosen(all) {
+    for (name, make) in rows {
         if catch_unwind(AssertUnwindSafe(|| test(&make()))).is_err() {
             eprintln!("^ in the environment {name}\n");
-            failed.push(name);
+            failed.push(*name);
         }
     }
     assert!(failed.is_empty(), "failed in {}", failed.join(","));
@@ -193,14 +225,37 @@ impl Environment {
         }
     }
 
-    /// Debian 12's for aarch64, for programs of the distribution and for the command; `None` if qemu is not
-    /// installed.
+    /// This machine's glibc with a library that has the exports of ours and does nothing.
+    fn nothing() -> Self {
+        let golden =
+            fs::read_to_string(Path::new(ROOT).join(GOLDEN)).expect("tests/elf.golden can be read");
+        let exports = golden.lines().filter_map(|line| {
+            let mut words = line.split_whitespace();
+            if words.next() == Some("export") { words.next() } else { None }
+        });
+        let forwards: Vec<_> = exports.map(|name| format!("FORWARD({name})")).collect();
+        let here = Self::here();
+        let flags = ["-shared", "-fPIC", &format!("-DFORWARDS={}", forwards.join(" "))];
+        let library = here.compile("nothing.c", "nothing.so", &flags);
+        Self { name: CONTROL.0, library, ..here }
+    }
+
+    /// Debian 12's for aarch64, for programs of the distribution and for the command; `None` if it is not chosen, or
+    /// qemu is not installed.
     pub fn emulated() -> Option<Self> {
+        if !is_chosen("aarch64") {
+            return None;
+        }
         if let Err(error) = Command::new(QEMU).arg("--version").output() {
             skip("programs for aarch64", format!("{QEMU}: {error}"));
             return None;
         }
         Some(Self::aarch64())
+    }
+
+    /// Whether it may run: a test that has it by its name asks this.
+    pub fn is_chosen(&self) -> bool {
+        is_chosen(self.name)
     }
 
     pub fn is_emulated(&self) -> bool {
@@ -258,7 +313,7 @@ impl Environment {
         let newest = headers
             .map(|entry| entry.path())
             .filter(|path| path.extension() == Some(OsStr::new("h")))
-            .chain([source.clone()])
+            .chain([source.clone(), Path::new(ROOT).join(GOLDEN)])
             .filter_map(|path| changed(&path).ok())
             .max();
         if let (Some(newest), Ok(of_made)) = (newest, changed(&made))

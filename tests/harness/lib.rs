@@ -24,6 +24,7 @@ use std::thread;
 
 pub use environment::{
     Environment, in_each_architecture, in_each_environment, in_each_environment_of_this_machine,
+    on_this_machine,
 };
 pub use scratch::Scratch;
 

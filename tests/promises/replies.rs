@@ -8,7 +8,7 @@ use crate::harness::lab::LAB;
 use crate::harness::run::{expect_says, output, with};
 use crate::harness::scratch::text;
 use crate::harness::strace::traced;
-use crate::harness::{Environment, Scratch, expect, in_each_environment};
+use crate::harness::{Environment, Scratch, expect, in_each_environment, on_this_machine};
 
 /// What `receive.c` wants where dual.example.com is not listed, and where it is.
 #[derive(Clone, Copy)]
@@ -142,11 +142,12 @@ fn gethostbyname2_says_of_a_listed_host_what_libc_says_of_one_with_ipv4_addresse
 
 #[test]
 fn getent_shows_the_ipv4_address_of_a_listed_host() {
-    let environment = &Environment::here();
-    let command = |command| LAB.client(with(command, ["hosts", "dual.example.com"]));
-    let listed = [("IPV4_ONLY", "dual.example.com")];
-    let seen = |command| output(&mut { command }).split_whitespace().next().unwrap().to_owned();
-    let getent = "/usr/bin/getent";
-    expect("bare", seen(command(environment.bare(getent))), "2001:db8:2::2");
-    expect("listed", seen(command(environment.shimmed(getent, &listed))), "198.51.100.2");
+    on_this_machine(|environment| {
+        let command = |command| LAB.client(with(command, ["hosts", "dual.example.com"]));
+        let listed = [("IPV4_ONLY", "dual.example.com")];
+        let seen = |command| output(&mut { command }).split_whitespace().next().unwrap().to_owned();
+        let getent = "/usr/bin/getent";
+        expect("bare", seen(command(environment.bare(getent))), "2001:db8:2::2");
+        expect("listed", seen(command(environment.shimmed(getent, &listed))), "198.51.100.2");
+    });
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::harness::lab::Lab;
 use crate::harness::run::{expect_says, run_for, stdout, with};
-use crate::harness::{Environment, expect};
+use crate::harness::{Environment, expect, on_this_machine};
 
 /// The gateway forgets a connection after this silence.
 const IDLE_TIMEOUT: &str = "4";
@@ -50,7 +50,7 @@ fn time(environment: &Environment, time: Duration) -> Duration {
 
 #[test]
 fn a_reply_after_the_nat_timeout_arrives_with_the_shim_and_is_lost_without() {
-    late_reply(&Environment::here());
+    on_this_machine(late_reply);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn late_replies(environment: &Environment, late: Duration) -> bool {
 
 #[test]
 fn a_host_whose_ipv6_is_a_black_hole_answers_at_once_with_the_shim_and_never_without() {
-    black_hole(&Environment::here());
+    on_this_machine(black_hole);
 }
 
 #[test]
@@ -143,8 +143,11 @@ print(client.makefile().read())
 
 #[test]
 fn a_program_with_too_long_an_idle_time_of_its_own_gets_its_reply_with_enforce_only() {
+    on_this_machine(own_idle);
+}
+
+fn own_idle(environment: &Environment) {
     let lab = Lab::start(&["--idle-timeout", IDLE_TIMEOUT]);
-    let environment = &Environment::here();
     let python = |keepalive, when, idle| {
         let settings = [("KEEPALIVE", keepalive)];
         let command = environment.shimmed("/usr/bin/python3", &settings);
@@ -206,9 +209,12 @@ except TimeoutError:
 #[test]
 fn a_write_on_a_forgotten_connection_fails_after_the_user_timeout_and_so_does_one_to_who_does_not_read()
  {
+    on_this_machine(user_timeout);
+}
+
+fn user_timeout(environment: &Environment) {
     let lab = Lab::start(&["--idle-timeout", IDLE_TIMEOUT]);
     drop_what_is_forgotten(&lab);
-    let environment = &Environment::here();
     let python = |keepalive, program| {
         let command = environment.shimmed("/usr/bin/python3", &[("KEEPALIVE", keepalive)]);
         lab.client(with(command, ["-c", program]))
