@@ -71,7 +71,7 @@ fn load() -> &'static State {
         return &PRIVILEGED;
     }
     let values = Values::of(environment.clone());
-    if values.is_off() || values.programs().is_some_and(|programs| !acts_here(programs)) {
+    if values.is_off() || values.programs().is_some_and(|programs| !is_program_selected(programs)) {
         let _ = STATE.set(&OFF);
     } else {
         process::without_cancellation(|| start(&values, environment));
@@ -81,13 +81,13 @@ fn load() -> &'static State {
 
 /// Whether `EGRESS_SHIM_PROGRAMS` means the program that this process runs.
 #[inline(never)]
-fn acts_here(programs: &[u8]) -> bool {
+fn is_program_selected(programs: &[u8]) -> bool {
     fn base_name(path: &[u8]) -> &[u8] {
         path.rsplit(|&byte| byte == b'/').next().unwrap_or(path)
     }
     let mut buffer = [0; 4096];
     let file = process::running_file(&mut buffer);
-    settings::acts_in(programs, [base_name(process::executed_path()), base_name(file)])
+    settings::is_program_selected(programs, [base_name(process::executed_path()), base_name(file)])
 }
 
 /// Makes the settings those of this process, unless another thread was first, and reports what is wrong.
@@ -141,6 +141,7 @@ fn keep(settings: Settings<'_>) -> (Settings<'static>, bool) {
         copy
     };
     let kept = Settings {
+        programs: None,
         ipv4_only: keep(settings.ipv4_only).unwrap_or_default(),
         ipv4_only_file: settings.ipv4_only_file.and_then(&mut keep),
         log: settings.log.map(|log| settings::Log {
@@ -186,7 +187,7 @@ impl<'a> Complaints<'a> {
     /// Writes a line about a problem, unless there were many.
     fn add(&mut self, problem: &Problem<'_>) {
         self.count += 1;
-        let fatal = self.strict && problem.kind == Kind::Wrong;
+        let fatal = self.strict && problem.kind == Kind::Invalid;
         self.fatal |= fatal;
         if self.count <= Self::MOST {
             let instead: &dyn fmt::Display = if fatal {
@@ -208,7 +209,7 @@ impl<'a> Complaints<'a> {
     fn end(self) {
         if let Some(more) = self.count.checked_sub(Self::MOST).filter(|more| *more > 0) {
             let are = if more == 1 { "setting is" } else { "settings are" };
-            self.complain(format_args!("{more} more {are} wrong"));
+            self.complain(format_args!("{more} more {are} invalid"));
         }
         if self.fatal {
             process::exit(settings::EXIT_CONFIG);

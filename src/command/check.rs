@@ -117,8 +117,8 @@ fn verdict(
 
     let name = |path: &Path| path.file_name().unwrap_or_default().as_bytes().to_vec();
     let names = [name(&file), name(&program.file)];
-    let acts =
-        command.is_empty() || settings::acts_in(&configuration.programs, [&names[0], &names[1]]);
+    let acts = command.is_empty()
+        || settings::is_program_selected(&configuration.programs, [&names[0], &names[1]]);
     if !acts {
         let line = "EGRESS_SHIM_PROGRAMS leaves this program out: the library does nothing in it";
         tell("programs", line)?;
@@ -126,7 +126,7 @@ fn verdict(
     let list = configuration.allowlist();
     let with_name = [&configuration.programs, &b","[..], &names[0]].concat();
     let standing = Standing {
-        way_in: if settings::acts_in(&with_name, [&names[0], &names[1]]) {
+        way_in: if settings::is_program_selected(&with_name, [&names[0], &names[1]]) {
             format!("add --program {}", String::from_utf8_lossy(&names[0]))
         } else {
             "take !NAME of this program out of EGRESS_SHIM_PROGRAMS".to_owned()

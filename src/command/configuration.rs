@@ -13,12 +13,12 @@ use std::path::Path;
 
 use crate::environment::Environment;
 use crate::library;
-use crate::options::{Options, Takes, takes};
+use crate::options::Options;
 use crate::output::{Failure, status};
 use egress_shim_core::allowlist::{self, Allowlist, Source};
 use egress_shim_core::settings::{
     self, CHECK, IPV4_ONLY, IPV4_ONLY_FILE, Keepalive, Kind, LARGEST_FILE, Problem, STRICT,
-    Settings, Values,
+    Settings, ValueKind, Values,
 };
 
 /// The settings in force.
@@ -45,8 +45,9 @@ impl Configuration {
     /// Gives the options' values to the variables that they stand for.
     pub fn apply(options: &Options, environment: &mut Environment) {
         for (row, value) in &options.settings {
-            let value = match takes(row) {
-                Takes::List => {
+            let value = match row.kind {
+                // Adds to the environment and to the option before it.
+                ValueKind::List | ValueKind::Keys => {
                     let mut list = environment.get(row.variable).unwrap_or_default().to_vec();
                     if !list.trim_ascii().is_empty() {
                         list.push(b',');
@@ -54,10 +55,11 @@ impl Configuration {
                     list.extend_from_slice(value.as_bytes());
                     list
                 }
-                Takes::File => {
+                // The programs that open it may run in other directories.
+                ValueKind::File => {
                     library::absolute(Path::new(value)).into_os_string().as_bytes().to_vec()
                 }
-                Takes::One => value.as_bytes().to_vec(),
+                ValueKind::Switch | ValueKind::Filter => value.as_bytes().to_vec(),
             };
             environment.set(row.variable, &value);
         }
@@ -68,8 +70,8 @@ impl Configuration {
     pub fn of(environment: &Environment, lenient: bool) -> Self {
         let mut problems = Vec::new();
         let mut report = |problem: &Problem<'_>| {
-            // What is right, though doubtful, is the library's to say.
-            if problem.kind == Kind::Doubtful {
+            // A valid setting that is questionable is reported by the library.
+            if problem.kind == Kind::Questionable {
                 return;
             }
             let refused =
@@ -98,7 +100,7 @@ impl Configuration {
     pub fn of_other(environment: &Environment) -> Self {
         let mut problems = Vec::new();
         let mut report = |problem: &Problem<'_>| {
-            if problem.kind != Kind::Doubtful {
+            if problem.kind != Kind::Questionable {
                 problems.push(problem.to_string());
             }
         };

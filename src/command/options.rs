@@ -10,7 +10,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 
 use crate::output::{Failure, status};
 use crate::program;
-use egress_shim_core::settings::{Row, TABLE};
+use egress_shim_core::settings::{Row, TABLE, ValueKind};
 
 /// What a command line asks for.
 pub struct Options {
@@ -87,10 +87,10 @@ pub fn definition() -> Command {
         .after_help(after_help());
     for row in TABLE.iter().filter(|row| !row.option.is_empty()) {
         let arg = value(row.variable, long(row), row.metavariable, help_of(row));
-        command = command.arg(match takes(row) {
-            Takes::List => arg.action(ArgAction::Append),
-            Takes::File => arg.value_hint(ValueHint::FilePath),
-            Takes::One => arg.overrides_with(row.variable),
+        command = command.arg(match row.kind {
+            ValueKind::List | ValueKind::Keys => arg.action(ArgAction::Append),
+            ValueKind::File => arg.value_hint(ValueHint::FilePath),
+            ValueKind::Switch | ValueKind::Filter => arg.overrides_with(row.variable),
         });
     }
     let library =
@@ -141,31 +141,11 @@ fn long(row: &'static Row) -> &'static str {
     row.option.trim_start_matches('-')
 }
 
-/// How a setting that is given more than once, or in the environment too, is taken.
-#[derive(PartialEq, Eq)]
-pub enum Takes {
-    /// Adds to the environment and to the one before it.
-    List,
-    /// A file: there can be one. A relative path is made absolute, since the programs that open it may
-    /// run in other directories.
-    File,
-    /// The last one wins.
-    One,
-}
-
-/// How this setting is taken: its metavariable says it.
-pub fn takes(row: &Row) -> Takes {
-    match row.metavariable {
-        "PATTERN" | "NAME" => Takes::List,
-        "FILE" => Takes::File,
-        _ => Takes::One,
-    }
-}
-
 fn after_help() -> String {
     let width = TABLE.iter().map(|row| row.variable.len()).max().unwrap_or_default();
-    let mut text =
-        format!("{PATTERNS}\n\nEnvironment (options set these; list options add to it):\n");
+    let mut text = format!(
+        "{PATTERNS}\n\nEnvironment (options set these; --ipv4-only, --program and --keepalive add to it):\n"
+    );
     for row in &TABLE {
         let what =
             if row.option.is_empty() { row.help.to_owned() } else { format!("as {}", row.option) };
@@ -264,17 +244,14 @@ fn not_empty(option: &str, value: OsString) -> Result<OsString, Failure> {
 }
 
 fn missing_value(option: &str) -> Failure {
-    let (what, example) = match option {
-        "--ipv4-only" => ("PATTERN", "api.openai.com"),
-        "--ipv4-only-file" => ("FILE", "/etc/egress-shim.hosts"),
-        "--keepalive" => ("SPEC", "idle=60,interval=60,count=5"),
-        "--program" => ("NAME", "python3"),
-        "--log" => ("FILTER", "debug"),
-        "--log-file" => ("FILE", "/tmp/egress-shim.log"),
-        "--library" => ("PATH", "/usr/local/lib/libegress_shim.so"),
-        "--check" => ("HOST", "api.openai.com"),
-        _ => ("PID", "1"),
-    };
+    const OTHERS: [(&str, &str, &str); 3] = [
+        ("--library", "PATH", "/usr/local/lib/libegress_shim.so"),
+        ("--check", "HOST", "api.example.com"),
+        ("--inspect", "PID", "1"),
+    ];
+    let of_settings = TABLE.iter().map(|row| (row.option, row.metavariable, row.example));
+    let known = of_settings.chain(OTHERS).find(|(known, ..)| *known == option);
+    let (_, what, example) = known.unwrap_or((option, "value", "VALUE"));
     usage(format!("{option} needs a {what}, as in: {option} {example}"))
 }
 
@@ -283,7 +260,7 @@ fn missing_value(option: &str) -> Failure {
 pub fn forgotten_value(settings: &[(&'static Row, OsString)], path: &OsStr) -> Option<String> {
     let (row, value) = settings
         .iter()
-        .find(|(row, value)| takes(row) == Takes::List && program::find(value, path).is_ok())?;
+        .find(|(row, value)| row.kind == ValueKind::List && program::find(value, path).is_ok())?;
     let (option, value) = (row.option, value.display());
     Some(format!(
         " ({value} is a program, but here it is the {} of {option}: was that forgotten?)",

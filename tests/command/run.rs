@@ -180,12 +180,24 @@ fn each_option_sets_its_variable_in_both_forms() {
         for arguments in [&[option, value][..], &[&format!("{option}={value}")]] {
             let mut command = shim(arguments);
             assert_eq!(output(command.args(["printenv", variable])).trim_end(), value);
-            if option != "--ipv4-only" {
+            if !matches!(option, "--ipv4-only" | "--keepalive") {
                 let seen = output(command.env(variable, "/replaced"));
                 assert_eq!(seen.trim_end(), value, "an option wins over {variable}");
             }
         }
     }
+}
+
+#[test]
+fn parts_of_keepalive_are_put_together_key_by_key() {
+    let variable = "EGRESS_SHIM_KEEPALIVE";
+    let mut command =
+        shim(&["--keepalive", "idle=5", "--keepalive=interval=6", "printenv", variable]);
+    assert_eq!(output(&mut command), "idle=5,interval=6\n");
+    command.env(variable, "count=3");
+    assert_eq!(output(&mut command), "count=3,idle=5,interval=6\n");
+    command.env(variable, "idle=9");
+    fails(&mut command, 78, &["idle=5", "must be given once"]);
 }
 
 #[test]
@@ -776,7 +788,7 @@ fn wrong_usage_is_125_and_says_what_is_right() {
         did you mean --keepalive: --keepalve|on|true|
         unknown option -x: -x|
         a COMMAND that begins with '-' goes after '--': -x|
-        --ipv4-only needs a PATTERN, as in --ipv4-only api.openai.com: --ipv4-only|
+        --ipv4-only needs a PATTERN, as in --ipv4-only api.example.com: --ipv4-only|
         --ipv4-only needs a PATTERN: --ipv4-only||true|
         --ipv4-only needs a PATTERN: --ipv4-only=|true|
         --ipv4-only needs a PATTERN: --ipv4-only|--log|error|true|
@@ -804,11 +816,11 @@ fn wrong_usage_is_125_and_says_what_is_right() {
 
 #[test]
 fn a_forgotten_pattern_is_said() {
-    let mut command = shim(&["--ipv4-only", "cat", "https://api.openai.com/"]);
+    let mut command = shim(&["--ipv4-only", "cat", "https://api.example.com/"]);
     fails(
         &mut command,
         127,
-        &["https://api.openai.com/: no such file", "PATTERN of --ipv4-only: was that forgotten?"],
+        &["https://api.example.com/: no such file", "PATTERN of --ipv4-only: was that forgotten?"],
     );
 }
 

@@ -55,8 +55,8 @@ const fn wrong(
 /// Each variable, and each way that one can be wrong that the parser does not see by itself.
 #[rustfmt::skip]
 const WRONG: &[Wrong] = &[
-    wrong("", "no", "no", &["on or off"], "on"),
-    wrong("STRICT", "yes", "yes", &["1"], "0"),
+    wrong("", "maybe", "maybe", &["on or off"], "on"),
+    wrong("STRICT", "maybe", "maybe", &["1 or 0"], "off"),
     wrong("IPV4_ONLY", "api..com", "api..com", &["empty label"], "ignoring"),
     wrong("IPV4_ONLY_FILE", "DIR/missing", "DIR/missing", &["No such file"], "ignoring this list"),
     wrong("IPV4_ONLY_FILE", "DIR/directory", "DIR/directory", &["regular file"], "ignoring this list"),

@@ -6,6 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use egress_shim_core::settings::TABLE;
+
 use super::{command, done, sh};
 use crate::harness::lab::{Host, Lab};
 use crate::harness::run::{output, run, said, stdout};
@@ -203,24 +205,10 @@ fn options_and_variables_are_the_same_in_help_manual_page_and_docs() {
     );
 }
 
-/// Name, option, value and default of each setting, in the order of the table that the library reads: the manual
-/// page has it as `.TP`, the name, `HELP (default: DEFAULT).`
+/// Name, option, value and default of each setting, in the order of the table.
 #[test]
 fn the_readmes_table_of_settings_is_the_librarys() {
-    let (help, manual) = (help(), file(MANUAL).replace("\\-", "-"));
-    let environment = manual.split(".SH ENVIRONMENT\n").nth(1).expect("it has an ENVIRONMENT");
-    let row = |paragraph: &str| {
-        let (name, text) = paragraph.strip_prefix("\\fB")?.split_once("\\fP\n")?;
-        let (value, default) = text.split_once(").\n")?.0.split_once(" (default: ")?;
-        let set_by = |line: &str| {
-            line.trim().strip_prefix(name)?.trim().strip_prefix("as ").map(str::to_owned)
-        };
-        let option = help.lines().find_map(set_by).unwrap_or_default();
-        Some([name.to_owned(), option, value.to_owned(), default.to_owned()])
-    };
-    let wanted: Vec<_> = environment.split(".TP\n").filter_map(row).collect();
-    expect("settings", wanted.len(), 8);
-
+    let wanted = TABLE.map(|row| [row.variable, row.option, row.help, row.default]);
     let readme = file("README.md").replace('`', "");
     let rows = readme.lines().filter(|line| line.starts_with("| EGRESS_SHIM"));
     let cells = |line: &str| {
@@ -229,7 +217,7 @@ fn the_readmes_table_of_settings_is_the_librarys() {
     expect(
         "rows of the README",
         rows.map(cells).collect::<Vec<_>>(),
-        wanted.iter().map(|row| row.to_vec()).collect::<Vec<_>>(),
+        wanted.iter().map(|row| row.map(str::to_owned).to_vec()).collect::<Vec<_>>(),
     );
 }
 

@@ -97,39 +97,85 @@ impl fmt::Display for Rule<'_> {
     }
 }
 
-/// Why a pattern is wrong. `Display` says what would be right.
+/// Why a pattern is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PatternError {
-    /// There is nothing but `!`, `.` or `*.`, or two dots in a row.
+    /// There is no name after `!`, `.` or `*.`.
+    NoName,
+    /// Two dots in a row.
     EmptyLabel,
     /// A label of more than 63 bytes.
     LongLabel,
     /// A name of more than 253 bytes.
     LongName,
-    /// A byte that is no letter, digit, `-` or `_`.
+    /// A byte that is not a letter, a digit, `-` or `_`.
     BadByte,
     /// A `*` that is neither the whole pattern nor the whole first label.
     Star,
     /// An IP address.
     Numeric,
+    /// A name with more around it: a URL.
+    Url,
+    /// A name with a port.
+    Port,
 }
 
-impl fmt::Display for PatternError {
+impl PatternError {
+    /// The message about the pattern: what would be valid.
+    #[must_use]
+    pub fn about(self, pattern: &[u8]) -> impl fmt::Display {
+        Explained { error: self, pattern }
+    }
+}
+
+struct Explained<'a> {
+    error: PatternError,
+    pattern: &'a [u8],
+}
+
+impl fmt::Display for Explained<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::EmptyLabel => "must be a name without an empty label (two dots in a row)",
-            Self::LongLabel => "must have labels of at most 63 bytes",
-            Self::LongName => "must be a name of at most 253 bytes",
-            Self::BadByte => {
+        let pattern = self.pattern.strip_prefix(b"!").unwrap_or(self.pattern);
+        f.write_str(match self.error {
+            PatternError::NoName => match pattern {
+                b"" => "must have a name after the !, as in !www.example.com",
+                b"*." => "must have a name after *., as in *.example.com",
+                b".." => "must not begin with two dots",
+                _ => "must have a name after the dot, as in .example.com",
+            },
+            PatternError::EmptyLabel if pattern.starts_with(b"..") => {
+                "must not begin with two dots"
+            }
+            PatternError::EmptyLabel => "must be a name without an empty label (two dots in a row)",
+            PatternError::LongLabel => "must have labels of at most 63 bytes",
+            PatternError::LongName => "must be a name of at most 253 bytes",
+            PatternError::BadByte => {
                 "must be letters, digits, -, _ and dots, without scheme, port or path (other \
                  scripts as xn--...)"
             }
-            Self::Star => {
-                "must have a * only as all of it or as the first label, as in *.example.com"
+            PatternError::Star => {
+                "may use * only as the whole pattern or as the first label, as in *.example.com"
             }
-            Self::Numeric => "must be a name, not an address",
+            PatternError::Numeric => "must be a name, not an address",
+            PatternError::Url => {
+                let host = host_of_url(pattern).unwrap_or_default();
+                return write!(f, "is a URL; its host is {}", host.escape_ascii());
+            }
+            PatternError::Port => {
+                let host = pattern.split(|&byte| byte == b':').next().unwrap_or_default();
+                return write!(f, "must be a name without the port: {}", host.escape_ascii());
+            }
         })
     }
+}
+
+/// The host in a URL (RFC 3986, section 3.2): what stands between `://` or a user's `@`, and a port or a path.
+fn host_of_url(text: &[u8]) -> Option<&[u8]> {
+    let start = text.windows(3).position(|window| window == b"://")? + 3;
+    let rest = text.get(start..)?;
+    let authority = rest.split(|byte| matches!(byte, b'/' | b'?' | b'#')).next()?;
+    let host = authority.rsplit(|&byte| byte == b'@').next()?;
+    host.split(|&byte| byte == b':').next()
 }
 
 impl<'a> Allowlist<'a> {
@@ -318,14 +364,32 @@ fn without_trailing_dot(name: &[u8]) -> &[u8] {
     name.strip_suffix(b".").unwrap_or(name)
 }
 
-fn check_name(name: &[u8]) -> Result<(), PatternError> {
+/// Whether a text is a host's name: labels of 1-63 letters, digits, `-` and `_`, 253 bytes at most, and no
+/// address.
+///
+/// # Errors
+/// What keeps it from being one.
+pub fn check_name(name: &[u8]) -> Result<(), PatternError> {
+    if name.is_empty() {
+        return Err(PatternError::NoName);
+    }
     if name.contains(&b'*') {
         return Err(PatternError::Star);
     }
-    // With a colon it may also be a name with a port, or a URL.
+    if host_of_url(name).is_some_and(|host| check_name(host).is_ok()) {
+        return Err(PatternError::Url);
+    }
+    // With a colon it may also be a name with a port.
     let is_ipv6 = || str::from_utf8(name).is_ok_and(|name| name.parse::<Ipv6Addr>().is_ok());
     if is_numeric(name) && (!name.contains(&b':') || is_ipv6()) {
         return Err(PatternError::Numeric);
+    }
+    let mut sides = name.splitn(2, |&byte| byte == b':');
+    if let (Some(host), Some(port)) = (sides.next(), sides.next())
+        && port.iter().all(u8::is_ascii_digit)
+        && check_name(host).is_ok()
+    {
+        return Err(PatternError::Port);
     }
     if name.len() > LONGEST_NAME {
         return Err(PatternError::LongName);
@@ -384,7 +448,7 @@ pub(crate) mod tests {
     /// The list of patterns between spaces, all of them right.
     fn allowlist(patterns: &str) -> Allowlist<'_> {
         Allowlist::of(patterns.as_bytes(), b"", |_, _, pattern, error| {
-            panic!("{}: {error}", pattern.escape_ascii())
+            panic!("{}: {error:?}", pattern.escape_ascii())
         })
         .expect("there is memory")
     }
@@ -524,14 +588,15 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn each_wrong_pattern_gives_its_error_and_changes_nothing() {
-        use PatternError::{BadByte, EmptyLabel, LongLabel, Numeric, Star};
+    fn each_invalid_pattern_gives_its_error_and_changes_nothing() {
+        use PatternError::{BadByte, EmptyLabel, LongLabel, NoName, Numeric, Port, Star, Url};
         let long = "a".repeat(64);
         let table: &[(&[&str], PatternError)] = &[
-            (
-                &["!", ".", "!.", "*.", "!*.", "..", "a..b", "..a", "*..a", "a..", "a.b.."],
-                EmptyLabel,
-            ),
+            (&["!", ".", "!.", "*.", "!*.", "..", "*.."], NoName),
+            (&["a..b", "..a", "*..a", "a..", "a.b..", "..."], EmptyLabel),
+            (&["https://a.b/v1", "http://user@a.b:80", "x://a", "!ftp://a?b#c"], Url),
+            (&["a.b:443", "a:", "*.a.b:1", "!a.b:80"], Port),
+            (&["https://", "https://a..b", "a:b", "a:1:2", "://"], BadByte),
             (
                 &["**", "*a", "a*", "a.*", "*.*", "*.*.a", "a.*.b", ".*", "a.*b", "!*a", "*.a*"],
                 Star,
@@ -606,6 +671,28 @@ pub(crate) mod tests {
                 .map(|(line, pattern)| (line, str::from_utf8(pattern).unwrap()))
                 .collect();
             assert_eq!(seen, *wanted, "{text:?}, {source:?}");
+        }
+    }
+
+    #[test]
+    fn the_message_about_a_pattern_names_what_would_be_valid() {
+        for (pattern, wanted) in [
+            ("!", "must have a name after the !, as in !www.example.com"),
+            ("*.", "must have a name after *., as in *.example.com"),
+            ("!*.", "must have a name after *., as in *.example.com"),
+            (".", "must have a name after the dot, as in .example.com"),
+            ("..x", "must not begin with two dots"),
+            ("..", "must not begin with two dots"),
+            ("a..b", "must be a name without an empty label (two dots in a row)"),
+            ("https://u:p@host.test:8443/v1?q#f", "is a URL; its host is host.test"),
+            ("!host.test:443", "must be a name without the port: host.test"),
+            (
+                "api.*.com",
+                "may use * only as the whole pattern or as the first label, as in *.example.com",
+            ),
+        ] {
+            let error = add(pattern.as_bytes()).expect_err("it is invalid");
+            assert_eq!(error.about(pattern.as_bytes()).to_string(), wanted, "{pattern}");
         }
     }
 

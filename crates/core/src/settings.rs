@@ -1,8 +1,8 @@
-//! The settings: the table of the environment variables, their parser, and what is wrong with them.
+//! The settings: the table of the environment variables, their parsers, and what is invalid about them.
 //!
 //! Pure and without allocation, so the command shares it, and no setting, however long, takes memory of the
-//! host program. A wrong setting disables only itself: each is reported as a [`Problem`], which names the
-//! variable, the wrong part, what it must be, and what is used instead.
+//! host program. An invalid setting disables only itself: each is reported as a [`Problem`], which names the
+//! variable, the invalid part, what is valid, and what is used instead.
 
 use std::fmt;
 use std::os::raw::c_int;
@@ -11,110 +11,189 @@ use log::LevelFilter;
 
 use crate::allowlist::{Allowlist, OutOfMemory, Source};
 
-/// One setting: everything that the help, the manual page and the README say of it.
-#[derive(Debug)]
+/// One setting: its parser, and all that the help, the manual page and the README tell about it.
+#[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// The environment variable.
     pub variable: &'static str,
     /// The command's option that sets it, with its dashes; empty where there is none.
     pub option: &'static str,
-    /// What stands for its value in the help.
+    /// What kind of value it takes.
+    pub kind: ValueKind,
+    /// The name of its value in the help.
     pub metavariable: &'static str,
-    /// What holds where it is not set.
+    /// A valid value.
+    pub example: &'static str,
+    /// The value that holds where it is not set.
     pub default: &'static str,
     /// One line of help.
     pub help: &'static str,
+    /// Puts a value, which is not empty, into the settings.
+    parse: Parse,
 }
 
-/// The switch, looked at before anything else.
+type Parse = for<'a> fn(&'a [u8], &mut Settings<'a>, Report<'_>);
+
+/// The kind of a setting's value: what becomes of one that is given twice, and how it is completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ValueKind {
+    /// On or off, in any of the usual words.
+    Switch,
+    /// Words, separated by commas or white space: several values are one list.
+    List,
+    /// `KEY=VALUE` parts, separated by commas: several values are put together.
+    Keys,
+    /// The path of a file.
+    File,
+    /// Directives of a log filter, separated by commas: the last value counts.
+    Filter,
+}
+
+/// Switches the library off; looked at before anything else.
 pub const SWITCH: Row = Row {
     variable: "EGRESS_SHIM",
     option: "",
+    kind: ValueKind::Switch,
     metavariable: "on|off",
+    example: "off",
     default: "on",
     help: "off: the library does nothing at all",
+    parse: |value, _, report| {
+        if parse_switch(value).is_none() {
+            report_invalid(report, &SWITCH, value, &ON_OR_OFF, &"using on");
+        }
+    },
 };
 /// The allowlist.
 pub const IPV4_ONLY: Row = Row {
     variable: "EGRESS_SHIM_IPV4_ONLY",
     option: "--ipv4-only",
+    kind: ValueKind::List,
     metavariable: "PATTERN",
+    example: "api.example.com",
     default: "no host",
     help: "host patterns, separated by commas or white space",
+    // The patterns are parsed by load_allowlist.
+    parse: |value, settings, _| settings.ipv4_only = value,
 };
 /// The allowlist's file.
 pub const IPV4_ONLY_FILE: Row = Row {
     variable: "EGRESS_SHIM_IPV4_ONLY_FILE",
     option: "--ipv4-only-file",
+    kind: ValueKind::File,
     metavariable: "FILE",
+    example: "/etc/egress-shim/hosts",
     default: "none",
     help: "a file of host patterns, where # starts a comment; adds to the patterns above",
+    parse: |value, settings, _| settings.ipv4_only_file = Some(value),
 };
 /// What outbound TCP connections get.
 pub const KEEPALIVE: Row = Row {
     variable: "EGRESS_SHIM_KEEPALIVE",
     option: "--keepalive",
+    kind: ValueKind::Keys,
     metavariable: "SPEC",
+    example: "idle=30",
     default: "idle=60,interval=60,count=5",
     help: "on, off, or any of idle=S,interval=S,count=N,user-timeout=S,enforce",
+    parse: |value, settings, report| settings.keepalive = parse_keepalive(value, report),
 };
 /// The executables to act in.
 pub const PROGRAMS: Row = Row {
     variable: "EGRESS_SHIM_PROGRAMS",
     option: "--program",
+    kind: ValueKind::List,
     metavariable: "NAME",
+    example: "python3.11",
     default: "every program",
-    help: "names of executables to act in, or !NAME to stay out of",
+    help: "act only in executables of these names; !NAME excludes one",
+    parse: |value, settings, report| {
+        settings.programs = Some(value);
+        for part in words(value).filter(|part| !is_program_name(part)) {
+            let must = "must be the name of an executable, without directories and *, or !NAME";
+            report_invalid(report, &PROGRAMS, part, &must, &"ignoring this name");
+        }
+    },
 };
 /// What is logged.
 pub const LOG: Row = Row {
     variable: "EGRESS_SHIM_LOG",
     option: "--log",
+    kind: ValueKind::Filter,
     metavariable: "FILTER",
+    example: "debug",
     default: "warn",
     help: "off, error, warn, info, debug or trace, also as egress_shim::MODULE=LEVEL",
+    parse: |value, settings, report| {
+        settings.log.get_or_insert_default().filter = value;
+        for part in log_directives(value).filter_map(Result::err) {
+            let must = format_args!(
+                "must be off, error, warn, info, debug or trace, or egress_shim::MODULE=LEVEL for {Modules}"
+            );
+            report_invalid(report, &LOG, part, &must, &"ignoring this part");
+        }
+    },
 };
 /// Where it is logged.
 pub const LOG_FILE: Row = Row {
     variable: "EGRESS_SHIM_LOG_FILE",
     option: "--log-file",
+    kind: ValueKind::File,
     metavariable: "FILE",
+    example: "/var/log/egress-shim.log",
     default: "standard error",
     help: "a file to append log lines to",
+    parse: |value, settings, _| settings.log.get_or_insert_default().file = Some(value),
 };
-/// Whether a wrong setting is fatal.
+/// Whether an invalid setting is fatal.
 pub const STRICT: Row = Row {
     variable: "EGRESS_SHIM_STRICT",
     option: "",
-    metavariable: "1",
-    default: "not set",
-    help: "1: a wrong setting ends the program before main, with exit status 78",
+    kind: ValueKind::Switch,
+    metavariable: "on|off",
+    example: "1",
+    default: "off",
+    help: "on (or 1): an invalid setting ends the program before main, with exit status 78",
+    parse: |value, settings, report| match parse_switch(value) {
+        Some(strict) => settings.strict = strict,
+        None => report_invalid(report, &STRICT, value, &ON_OR_OFF, &"using off"),
+    },
 };
 
-/// Every setting, in the order in which people need them.
+/// Every setting, in the order in which people need them. The order means nothing to the code.
 pub const TABLE: [Row; 8] =
     [IPV4_ONLY, IPV4_ONLY_FILE, KEEPALIVE, PROGRAMS, LOG, LOG_FILE, STRICT, SWITCH];
 
-/// The names of the table.
-#[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
-static VARIABLES: [&str; TABLE.len()] = {
-    let mut names = [""; TABLE.len()];
+/// What the library needs of a row: its texts stay out of the library's data, which the loader relocates.
+type Parser = (&'static str, Parse);
+
+const fn parsers<const COUNT: usize>(table: &[Row; COUNT]) -> [Parser; COUNT] {
+    let mut parsers: [Parser; COUNT] = [("", SWITCH.parse); COUNT];
     let mut index = 0;
-    while index < names.len() {
-        names[index] = TABLE[index].variable;
+    #[allow(clippy::indexing_slicing, reason = "evaluated by the compiler, which checks it")]
+    while index < COUNT {
+        parsers[index] = (table[index].variable, table[index].parse);
         index += 1;
     }
-    names
-};
+    parsers
+}
+
+/// The parsers of the table.
+static PARSERS: [Parser; TABLE.len()] = parsers(&TABLE);
+
+/// The names of the settings.
+fn variables() -> impl Iterator<Item = &'static str> {
+    PARSERS.iter().map(|(variable, _)| *variable)
+}
 
 /// Asks a process that `egress-shim --check` has started what it sees; no setting.
 pub const CHECK: &str = "EGRESS_SHIM_CHECK";
 
-/// The exit status for a wrong setting (`EX_CONFIG` in sysexits.h).
+/// The exit status for an invalid setting (`EX_CONFIG` in sysexits.h).
 pub const EXIT_CONFIG: c_int = 78;
 
 /// The settings of a process.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings<'a> {
     /// What outbound TCP connections get; `None` if keepalive is off.
     pub keepalive: Option<Keepalive>,
@@ -122,16 +201,31 @@ pub struct Settings<'a> {
     pub ipv4_only: &'a [u8],
     /// The path in `EGRESS_SHIM_IPV4_ONLY_FILE`.
     pub ipv4_only_file: Option<&'a [u8]>,
+    /// The names of the programs to act in, as they stand; `None` is every program.
+    pub programs: Option<&'a [u8]>,
     /// What is logged, and where; `None` if nothing may be written.
     pub log: Option<Log<'a>>,
-    /// Whether a wrong setting is fatal.
+    /// Whether an invalid setting is fatal.
     pub strict: bool,
 }
 
 impl Settings<'_> {
     /// Those of a process in which the library does nothing.
-    pub const OFF: Self =
-        Self { keepalive: None, ipv4_only: &[], ipv4_only_file: None, log: None, strict: false };
+    pub const OFF: Self = Self {
+        keepalive: None,
+        ipv4_only: &[],
+        ipv4_only_file: None,
+        programs: None,
+        log: None,
+        strict: false,
+    };
+
+    /// Those of a process in which nothing is set.
+    pub const DEFAULT: Self = Self {
+        keepalive: Some(Keepalive::DEFAULT),
+        log: Some(Log { filter: &[], file: None }),
+        ..Self::OFF
+    };
 
     /// Whether any host may be listed.
     #[must_use]
@@ -211,34 +305,35 @@ impl fmt::Display for Settings<'_> {
             Some(keepalive) => write!(f, "keepalive {keepalive}")?,
             None => f.write_str("keepalive off")?,
         }
-        f.write_str("; IPv4 only for ")?;
+
         if !self.has_allowlist() {
-            return f.write_str("no host");
+            return f.write_str("; no host listed");
         }
+        f.write_str("; IPv4 only for ")?;
         if !self.ipv4_only.is_empty() {
             write!(f, "\"{}\"", self.ipv4_only.escape_ascii())?;
         }
         if let Some(file) = self.ipv4_only_file {
             let and = if self.ipv4_only.is_empty() { "" } else { " and " };
-            write!(f, "{and}the hosts that {} lists", file.escape_ascii())?;
+            write!(f, "{and}the hosts listed in {}", file.escape_ascii())?;
         }
         Ok(())
     }
 }
 
-/// What is wrong with one setting. `Display` names the variable, the wrong part, what it must be and what
-/// is used instead, in one printable line.
+/// What is invalid about one setting. `Display` names the variable, the invalid part, what is valid and what is
+/// used instead, in one printable line.
 #[derive(Clone, Copy)]
 pub struct Problem<'a> {
     /// How bad it is.
     pub kind: Kind,
     /// The variable, as it stands in the environment.
     pub variable: &'a [u8],
-    /// Of a pattern in a file: the path and the number of the line.
+    /// For a pattern in a file: the path and the number of the line.
     pub place: Option<(&'a [u8], usize)>,
-    /// The wrong part of the value.
+    /// The invalid part of the value.
     pub part: &'a [u8],
-    /// What it must be.
+    /// What is valid.
     pub must: &'a dyn fmt::Display,
     /// What is used instead.
     pub instead: &'a dyn fmt::Display,
@@ -247,28 +342,28 @@ pub struct Problem<'a> {
 /// How bad a problem is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// A wrong setting, which ends a strict program.
-    Wrong,
-    /// A variable that looks like a setting and is none. An image may have it: it never ends a program.
+    /// An invalid setting, which ends a strict program.
+    Invalid,
+    /// A variable that looks like a setting but is not one. An image may have it: it never ends a program.
     Unknown,
-    /// A right setting that does other than people expect.
-    Doubtful,
+    /// A valid setting that does something other than people expect.
+    Questionable,
 }
 
 impl fmt::Display for Problem<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: ", Shown(self.variable))?;
+        write!(f, "{}: ", Escaped(self.variable))?;
         if let Some((path, line)) = self.place {
-            write!(f, "{} line {line}: ", Shown(path))?;
+            write!(f, "{} line {line}: ", Escaped(path))?;
         }
-        write!(f, "\"{}\": {}; {}", Shown(self.part), self.must, self.instead)
+        write!(f, "\"{}\": {}; {}", Escaped(self.part), self.must, self.instead)
     }
 }
 
 /// A part, a name or a path in a message: printable, and cut so that a line with two of them is not.
-struct Shown<'a>(&'a [u8]);
+struct Escaped<'a>(&'a [u8]);
 
-impl fmt::Display for Shown<'_> {
+impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         const MOST: usize = 300;
         let mut length = 0;
@@ -287,7 +382,7 @@ impl fmt::Display for Shown<'_> {
 /// Takes each problem.
 pub type Report<'a> = &'a mut dyn FnMut(&Problem<'_>);
 
-fn report_wrong(
+fn report_invalid(
     report: Report<'_>,
     row: &Row,
     part: &[u8],
@@ -295,56 +390,80 @@ fn report_wrong(
     instead: &dyn fmt::Display,
 ) {
     let variable = row.variable.as_bytes();
-    report(&Problem { kind: Kind::Wrong, variable, place: None, part, must, instead });
+    report(&Problem { kind: Kind::Invalid, variable, place: None, part, must, instead });
 }
 
-/// The values of the settings in environment entries (`NAME=value`), without white space around them; none
-/// where that is empty.
+/// The values of the settings in environment entries (`NAME=value`), without white space around them; an empty
+/// value counts as not set.
 #[derive(Clone, Copy, Debug)]
 pub struct Values<'a> {
-    /// In the order of the table.
-    of_table: [Option<&'a [u8]>; TABLE.len()],
-    /// How many variables look like a setting and are none.
+    /// As [`PARSERS`] has their settings.
+    values: [Option<&'a [u8]>; TABLE.len()],
+    /// How many variables look like a setting but are not one.
     pub unknown: usize,
 }
 
 impl<'a> Values<'a> {
     /// As for getenv(3), the first of two entries counts, and one without `=` does not.
     pub fn of(entries: impl Iterator<Item = &'a [u8]>) -> Self {
+        Self::in_order_of(&PARSERS, entries)
+    }
+
+    fn in_order_of(
+        parsers: &[Parser; TABLE.len()],
+        entries: impl Iterator<Item = &'a [u8]>,
+    ) -> Self {
         let mut values = [None; TABLE.len()];
         let mut unknown = 0;
-        for (name, value) in entries.filter_map(of_ours) {
-            let known = VARIABLES.iter().position(|known| known.as_bytes() == name);
+        for (name, value) in entries.filter_map(own_entry) {
+            let known = parsers.iter().position(|(known, _)| known.as_bytes() == name);
             match known.and_then(|index| values.get_mut(index)) {
                 Some(slot) => _ = slot.get_or_insert(value),
                 None => unknown += usize::from(is_meant_for_us(name)),
             }
         }
-        Self { of_table: values.map(|value| value.filter(|value| !value.is_empty())), unknown }
+        Self { values: values.map(|value| value.filter(|value| !value.is_empty())), unknown }
+    }
+
+    /// The value of one setting.
+    fn get(&self, parsers: &[Parser; TABLE.len()], row: &Row) -> Option<&'a [u8]> {
+        let place = parsers.iter().position(|(variable, _)| *variable == row.variable)?;
+        self.values.get(place).copied().flatten()
     }
 
     /// Whether they switch the library off.
     #[must_use]
     pub fn is_off(&self) -> bool {
-        let [.., switch] = self.of_table;
-        switch.is_some_and(|value| value.eq_ignore_ascii_case(b"off"))
+        self.get(&PARSERS, &SWITCH).and_then(parse_switch) == Some(false)
     }
 
     /// The names of the programs to act in.
     #[must_use]
     pub fn programs(&self) -> Option<&'a [u8]> {
-        let [_, _, _, programs, ..] = self.of_table;
-        programs
+        self.get(&PARSERS, &PROGRAMS)
     }
 
     /// Makes settings of the values. Patterns are only looked at by [`load_allowlist`].
     pub fn parse(&self, report: Report<'_>) -> Settings<'a> {
-        if self.is_off() { Settings::OFF } else { parse_values(self.of_table, report) }
+        self.parse_with(&PARSERS, report)
+    }
+
+    fn parse_with(&self, parsers: &[Parser; TABLE.len()], report: Report<'_>) -> Settings<'a> {
+        if self.get(parsers, &SWITCH).and_then(parse_switch) == Some(false) {
+            return Settings::OFF;
+        }
+        let mut settings = Settings::DEFAULT;
+        for ((_, parse), value) in parsers.iter().zip(self.values) {
+            if let Some(value) = value {
+                parse(value, &mut settings, report);
+            }
+        }
+        settings
     }
 }
 
-/// The name and the value of an entry that may be ours.
-fn of_ours(entry: &[u8]) -> Option<(&[u8], &[u8])> {
+/// The name and the value of an entry that may be a setting of ours.
+fn own_entry(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     if !entry.starts_with(SWITCH.variable.as_bytes()) {
         return None;
     }
@@ -352,10 +471,10 @@ fn of_ours(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     Some((name, value.get(1..).unwrap_or_default().trim_ascii()))
 }
 
-/// Reports each variable that looks like a setting and is none.
+/// Reports each variable that looks like a setting but is not one.
 pub fn report_unknown<'a>(entries: impl Iterator<Item = &'a [u8]>, report: Report<'_>) {
-    for (variable, part) in entries.filter_map(of_ours) {
-        let is_known = VARIABLES.iter().any(|known| known.as_bytes() == variable);
+    for (variable, part) in entries.filter_map(own_entry) {
+        let is_known = variables().any(|known| known.as_bytes() == variable);
         if !is_known && is_meant_for_us(variable) {
             report(&Problem {
                 kind: Kind::Unknown,
@@ -369,34 +488,21 @@ pub fn report_unknown<'a>(entries: impl Iterator<Item = &'a [u8]>, report: Repor
     }
 }
 
-fn parse_values<'a>(values: [Option<&'a [u8]>; TABLE.len()], report: Report<'_>) -> Settings<'a> {
-    let [ipv4_only, ipv4_only_file, keepalive, programs, log, log_file, strict, switch] = values;
-    if let Some(value) = switch.filter(|value| !value.eq_ignore_ascii_case(b"on")) {
-        report_wrong(report, &SWITCH, value, &"must be on or off", &"using on");
-    }
-    if let Some(value) = strict.filter(|value| !matches!(*value, b"1" | b"0")) {
-        report_wrong(report, &STRICT, value, &"must be 0 or 1", &"using 0");
-    }
-    for part in programs.into_iter().flat_map(words).filter(|part| !is_program_name(part)) {
-        let must = "must be the name of an executable, without directories and *, or !NAME";
-        report_wrong(report, &PROGRAMS, part, &must, &"ignoring this name");
-    }
-    for part in log.into_iter().flat_map(log_directives).filter_map(Result::err) {
-        let must = "must be off, error, warn, info, debug or trace, or egress_shim::MODULE=LEVEL for \
-                    state, resolver, dns or keepalive";
-        report_wrong(report, &LOG, part, &must, &"ignoring this part");
-    }
-    Settings {
-        keepalive: keepalive
-            .map_or(Some(Keepalive::DEFAULT), |value| parse_keepalive(value, report)),
-        ipv4_only: ipv4_only.unwrap_or_default(),
-        ipv4_only_file,
-        log: Some(Log { filter: log.unwrap_or_default(), file: log_file }),
-        strict: strict == Some(b"1"),
-    }
+/// What a switch must be.
+const ON_OR_OFF: &str = "must be on or off (also 1 or 0, yes or no, true or false)";
+
+/// A switch in any of the usual words; ASCII case does not matter.
+fn parse_switch(value: &[u8]) -> Option<bool> {
+    const WORDS: [[&str; 2]; 4] = [["on", "off"], ["1", "0"], ["yes", "no"], ["true", "false"]];
+    let is = |word: &str| value.eq_ignore_ascii_case(word.as_bytes());
+    WORDS.iter().find_map(|[on, off]| match (is(on), is(off)) {
+        (true, _) => Some(true),
+        (_, true) => Some(false),
+        _ => None,
+    })
 }
 
-/// Whether a variable that is none of ours was meant to be. Kubernetes puts `NAME_SERVICE_HOST`,
+/// Whether a variable that is not a setting was meant to be one. Kubernetes puts `NAME_SERVICE_HOST`,
 /// `NAME_PORT` and more of that kind into every container beside a Service whose name begins as ours.
 fn is_meant_for_us(name: &[u8]) -> bool {
     let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
@@ -406,14 +512,23 @@ fn is_meant_for_us(name: &[u8]) -> bool {
         && !has(b"_PORT")
 }
 
-/// What is said of a variable that is no setting.
+/// The message about a variable that is not a setting.
 struct NoSuchSetting<'a>(&'a [u8]);
 
 impl fmt::Display for NoSuchSetting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match nearest_variable(self.0) {
             Some(nearest) => write!(f, "no such setting; did you mean {nearest}?"),
-            None => f.write_str("no such setting"),
+            None if self.0 == b"EGRESS_SHIM_LIBRARY" => {
+                f.write_str("no such setting; the library is only an option: --library PATH")
+            }
+            None => {
+                f.write_str("no such setting; there are ")?;
+                for (index, variable) in variables().enumerate() {
+                    write!(f, "{}{variable}", if index == 0 { "" } else { ", " })?;
+                }
+                Ok(())
+            }
         }
     }
 }
@@ -423,9 +538,8 @@ impl fmt::Display for NoSuchSetting<'_> {
 pub fn nearest_variable(name: &[u8]) -> Option<&'static str> {
     let start = SWITCH.variable.len() + 1;
     let ending = name.get(start..)?;
-    let (nearest, distance) = VARIABLES
-        .iter()
-        .filter_map(|known| Some((*known, distance(known.as_bytes().get(start..)?, ending)?)))
+    let (nearest, distance) = variables()
+        .filter_map(|known| Some((known, distance(known.as_bytes().get(start..)?, ending)?)))
         .min_by_key(|(_, distance)| *distance)?;
     (distance <= 1 + ending.len() / 4).then_some(nearest)
 }
@@ -454,110 +568,221 @@ fn distance(known: &[u8], other: &[u8]) -> Option<usize> {
     row.last().copied()
 }
 
+/// A part of `EGRESS_SHIM_KEEPALIVE` that takes a number.
+struct Key {
+    name: &'static str,
+    unit: Unit,
+    /// The kernel's limit.
+    most: c_int,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Seconds,
+    Probes,
+}
+
+/// The keys, in the order of [`parse_keepalive`]'s values. The limits are `MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL` and
+/// `MAX_TCP_KEEPCNT` in the kernel's include/net/tcp.h; `TCP_USER_TIMEOUT` is an int of milliseconds.
+static KEYS: [Key; 4] = [
+    Key { name: "idle", unit: Unit::Seconds, most: 32767 },
+    Key { name: "interval", unit: Unit::Seconds, most: 32767 },
+    Key { name: "count", unit: Unit::Probes, most: 127 },
+    Key { name: "user-timeout", unit: Unit::Seconds, most: c_int::MAX / 1000 },
+];
+
 /// `on`, `off` or any of `idle=S,interval=S,count=N,user-timeout=S,enforce`; `None` is off.
 fn parse_keepalive(value: &[u8], report: Report<'_>) -> Option<Keepalive> {
     if value.eq_ignore_ascii_case(b"off") {
         return None;
     }
-    let mut keepalive = Keepalive::DEFAULT;
     if value.eq_ignore_ascii_case(b"on") {
-        return Some(keepalive);
+        return Some(Keepalive::DEFAULT);
     }
-    let Keepalive { timings, user_timeout, enforce } = &mut keepalive;
-    let mut seconds_until_end = 0;
-    // The kernel's ranges: MAX_TCP_KEEPIDLE, MAX_TCP_KEEPINTVL, MAX_TCP_KEEPCNT in include/net/tcp.h;
-    // TCP_USER_TIMEOUT is an int of milliseconds.
-    let mut keys = [
-        (&b"idle"[..], &mut timings.idle, 32767, " of seconds", false),
-        (b"interval", &mut timings.interval, 32767, " of seconds", false),
-        (b"count", &mut timings.count, 127, "", false),
-        (b"user-timeout", &mut seconds_until_end, c_int::MAX / 1000, " of seconds", false),
-    ];
+    let default = Keepalive::DEFAULT.timings;
+    let defaults = [Some(default.idle), Some(default.interval), Some(default.count), None];
+    // For each key, whether it was given, and its valid value.
+    let mut given = [None::<Option<c_int>>; KEYS.len()];
+    let mut enforce = false;
     for part in value.split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
         if part == b"enforce" {
-            if *enforce {
-                report_wrong(report, &KEEPALIVE, part, &"must be given once", &"using it");
+            if enforce {
+                report_invalid(report, &KEEPALIVE, part, &"must be given once", &"using it");
             }
-            *enforce = true;
+            enforce = true;
             continue;
         }
         let mut sides = part.splitn(2, |&byte| byte == b'=').map(<[u8]>::trim_ascii);
-        let (key, number) = (sides.next().unwrap_or_default(), sides.next());
-        let known = keys.iter_mut().find(|(name, ..)| *name == key);
-        let (Some((name, timing, most, unit, given)), Some(number)) = (known, number) else {
-            let must = format_args!("must be {}", KEEPALIVE.help);
-            report_wrong(report, &KEEPALIVE, part, &must, &"ignoring this part");
+        let (name, number) = (sides.next().unwrap_or_default(), sides.next());
+        let mut known = KEYS.iter().zip(&mut given).zip(defaults);
+        let known = known.find(|((key, _), _)| key.name.as_bytes() == name);
+        let (Some(((key, given), default)), Some(number)) = (known, number) else {
+            let must = NoKeepalivePart(part);
+            report_invalid(report, &KEEPALIVE, part, &must, &"ignoring this part");
             continue;
         };
-        let name = name.escape_ascii();
-        let using: &dyn fmt::Display =
-            if **timing == 0 { &"leaving it unset" } else { &format_args!("using {timing}") };
-        if *given {
-            report_wrong(
-                report,
-                &KEEPALIVE,
-                part,
-                &format_args!("{name} must be given once"),
-                using,
-            );
+        let parsed =
+            parse_number(number, key.unit).filter(|number| (1..=key.most).contains(number));
+        let instead = &InUse(given.map_or(default, |given| given.or(default)));
+        if given.is_some() {
+            let must = format_args!("{} must be given once", key.name);
+            report_invalid(report, &KEEPALIVE, part, &must, instead);
             continue;
         }
-        *given = true;
-        match parse_number(number).filter(|number| (1..=*most).contains(number)) {
-            Some(number) => **timing = number,
-            None => report_wrong(
-                report,
-                &KEEPALIVE,
-                part,
-                &format_args!("{name} must be a whole number{unit} from 1 to {most}"),
-                using,
+        *given = Some(parsed);
+        if parsed.is_none() {
+            let must = InvalidNumber { key, text: number };
+            report_invalid(report, &KEEPALIVE, part, &must, instead);
+        }
+    }
+    let [idle, interval, count, user_timeout] = given.map(Option::flatten);
+    let timings = Timings {
+        idle: idle.unwrap_or(default.idle),
+        interval: interval.unwrap_or(default.interval),
+        count: count.unwrap_or(default.count),
+    };
+    // 32767 + 32767 * 127 fits.
+    let probes = timings.idle + timings.interval * timings.count;
+    if let Some(seconds) = user_timeout.filter(|seconds| *seconds < probes) {
+        report(&Problem {
+            kind: Kind::Questionable,
+            variable: KEEPALIVE.variable.as_bytes(),
+            place: None,
+            part: value,
+            must: &format_args!(
+                "user-timeout should be at least idle + interval x count, which is {probes}: it ends \
+                 a silent connection before the last probe"
             ),
-        }
+            instead: &format_args!("using {seconds}"),
+        });
     }
-    if seconds_until_end > 0 {
-        *user_timeout = Some(seconds_until_end);
-        // 32767 + 32767 * 127 fits.
-        let probes = timings.idle + timings.interval * timings.count;
-        if seconds_until_end < probes {
-            report(&Problem {
-                kind: Kind::Doubtful,
-                variable: KEEPALIVE.variable.as_bytes(),
-                place: None,
-                part: value,
-                must: &format_args!(
-                    "user-timeout should be at least idle + interval x count, which is {probes}: it ends \
-                     a silent connection before the last probe"
-                ),
-                instead: &format_args!("using {seconds_until_end}"),
-            });
-        }
-    }
-    Some(keepalive)
+    Some(Keepalive { timings, user_timeout, enforce })
 }
 
-/// A number of digits only.
-fn parse_number(digits: &[u8]) -> Option<c_int> {
+/// What a key has where its value is not used.
+struct InUse(Option<c_int>);
+
+impl fmt::Display for InUse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(value) => write!(f, "using {value}"),
+            None => f.write_str("leaving it unset"),
+        }
+    }
+}
+
+/// The message about the value of a key.
+struct InvalidNumber<'a> {
+    key: &'a Key,
+    text: &'a [u8],
+}
+
+impl fmt::Display for InvalidNumber<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Key { name, unit, most } = self.key;
+        let mut words = self.text.split(|byte| byte.is_ascii_whitespace() || *byte == b';');
+        if words.next().is_some_and(|word| parse_number(word, *unit).is_some())
+            && words.any(|word| word.iter().any(u8::is_ascii_alphabetic))
+        {
+            return f.write_str("the parts must be separated by commas");
+        }
+        match unit {
+            Unit::Seconds => {
+                write!(
+                    f,
+                    "{name} must be a whole number of seconds from 1 to {most}, as in 60, 60s or 1m"
+                )
+            }
+            Unit::Probes => write!(f, "{name} must be a whole number from 1 to {most}"),
+        }
+    }
+}
+
+/// The message about a part that is not a key with its value: what was probably meant.
+struct NoKeepalivePart<'a>(&'a [u8]);
+
+impl fmt::Display for NoKeepalivePart<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let part = self.0;
+        if part.eq_ignore_ascii_case(b"on") || part.eq_ignore_ascii_case(b"off") {
+            return f
+                .write_str("on and off must stand alone; enforce by itself switches keepalive on");
+        }
+        if parse_number(part, Unit::Seconds).is_some() {
+            return write!(f, "must name what it sets; did you mean idle={}?", Escaped(part));
+        }
+        let end = part.iter().position(|byte| !byte.is_ascii_alphabetic() && *byte != b'-');
+        let (name, rest) = part.split_at(end.unwrap_or(part.len()));
+        let rest = rest.trim_ascii_start();
+        let value =
+            rest.strip_prefix(b":").or_else(|| rest.strip_prefix(b"=")).map(<[u8]>::trim_ascii);
+        let nearest = KEYS
+            .iter()
+            .filter_map(|key| Some((key, distance(key.name.as_bytes(), name)?)))
+            .filter(|(key, distance)| *distance <= key.name.len().max(name.len()) / 2)
+            .min_by_key(|(_, distance)| *distance)
+            .map(|(key, _)| key);
+        match (nearest, value) {
+            (Some(key), Some(value)) if parse_number(value, key.unit).is_some() => {
+                write!(f, "did you mean {}={}?", key.name, Escaped(value))
+            }
+            (Some(key), None) if rest.is_empty() => {
+                write!(f, "{} needs a value, as in {}=60", key.name, key.name)
+            }
+            _ => write!(f, "must be {}", KEEPALIVE.help),
+        }
+    }
+}
+
+/// A number of digits; of seconds also with a unit: `60s`, `1m`, `1h`.
+fn parse_number(text: &[u8], unit: Unit) -> Option<c_int> {
+    let (digits, factor) = match text {
+        [digits @ .., b's'] if unit == Unit::Seconds => (digits, 1),
+        [digits @ .., b'm'] if unit == Unit::Seconds => (digits, 60),
+        [digits @ .., b'h'] if unit == Unit::Seconds => (digits, 3600),
+        _ => (text, 1),
+    };
     if !digits.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    str::from_utf8(digits).ok()?.parse().ok()
+    str::from_utf8(digits).ok()?.parse::<c_int>().ok()?.checked_mul(factor)
 }
 
 /// The modules of the library that log.
-const MODULES: [&str; 5] = ["", "::state", "::resolver", "::dns", "::keepalive"];
+pub const MODULES: [&str; 4] = ["state", "resolver", "dns", "keepalive"];
+
+/// The modules in a sentence.
+struct Modules;
+
+impl fmt::Display for Modules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, module) in MODULES.iter().enumerate() {
+            let separator = match index {
+                0 => "",
+                _ if index + 1 == MODULES.len() => " or ",
+                _ => ", ",
+            };
+            write!(f, "{separator}{module}")?;
+        }
+        Ok(())
+    }
+}
 
 /// One directive of a log filter: the module that it is about, none for all, and the level.
 pub type Directive<'a> = (Option<&'a str>, LevelFilter);
 
 /// The directives of a log filter as `env_logger` reads them: `LEVEL`, `egress_shim::MODULE` or
-/// `egress_shim::MODULE=LEVEL`, separated by commas; or the part that is none. `env_logger` takes any other
+/// `egress_shim::MODULE=LEVEL`, separated by commas; or the part that is not one. `env_logger` takes any other
 /// word for the name of a module that does not exist, and a misspelt level would silence the log without a
 /// word.
 pub fn log_directives(filter: &[u8]) -> impl Iterator<Item = Result<Directive<'_>, &[u8]>> {
     let level = |word: &str| word.trim().parse::<LevelFilter>().ok();
     // A slash, which env_logger would take for a filter of texts, is in no name.
-    let is_module =
-        |word: &str| word.strip_prefix("egress_shim").is_some_and(|rest| MODULES.contains(&rest));
+    let is_module = |word: &str| {
+        word.strip_prefix("egress_shim").is_some_and(|rest| {
+            rest.is_empty() || rest.strip_prefix("::").is_some_and(|name| MODULES.contains(&name))
+        })
+    };
     filter.split(|&byte| byte == b',').map(<[u8]>::trim_ascii).filter(|part| !part.is_empty()).map(
         move |part| {
             let text = str::from_utf8(part).map_err(|_| part)?;
@@ -587,7 +812,7 @@ fn is_program_name(word: &[u8]) -> bool {
 /// Whether the library acts in a program, which has the name that was executed and that of the file that
 /// runs: of a script, its own and its interpreter's.
 #[must_use]
-pub fn acts_in(programs: &[u8], names: [&[u8]; 2]) -> bool {
+pub fn is_program_selected(programs: &[u8], names: [&[u8]; 2]) -> bool {
     let (mut any, mut wanted) = (false, false);
     for word in words(programs).filter(|word| is_program_name(word)) {
         match word.strip_prefix(b"!") {
@@ -608,10 +833,10 @@ pub const LARGEST_FILE: usize = 16 << 20;
 pub const TOO_LARGE: &str = "larger than 16 MiB";
 /// What is wrong with a directory, a pipe or a device as the file of patterns.
 pub const NOT_REGULAR: &str = "not a regular file";
-/// At most this many wrong patterns are reported one by one; a file may hold any number.
+/// At most this many invalid patterns are reported one by one; a file may hold any number.
 const PATTERNS_REPORTED: usize = 10;
 
-/// Builds the allowlist of the two settings' texts, the file's with its path.
+/// Builds the allowlist of the two texts, the file's with its path.
 ///
 /// # Errors
 /// There is not enough memory for the list.
@@ -621,31 +846,33 @@ pub fn load_allowlist<'a>(
     report: Report<'_>,
 ) -> Result<Allowlist<'a>, OutOfMemory> {
     let text = file.map(|(_, text)| text).unwrap_or_default();
-    let (mut wrong_in_variable, mut wrong_in_file) = (0_usize, 0_usize);
+    let (mut invalid_in_variable, mut invalid_in_file) = (0_usize, 0_usize);
     let allowlist = Allowlist::of(variable, text, |source, line, part, error| {
-        let wrong = match source {
-            Source::Variable => &mut wrong_in_variable,
-            Source::File => &mut wrong_in_file,
+        let invalid = match source {
+            Source::Variable => &mut invalid_in_variable,
+            Source::File => &mut invalid_in_file,
         };
-        *wrong += 1;
-        if *wrong > PATTERNS_REPORTED {
+        *invalid += 1;
+        if *invalid > PATTERNS_REPORTED {
             return;
         }
         let in_file = file.filter(|_| source == Source::File);
         report(&Problem {
-            kind: Kind::Wrong,
+            kind: Kind::Invalid,
             variable: row_of(source).variable.as_bytes(),
             place: in_file.map(|(path, _)| (path, line)),
             part,
-            must: &error,
+            must: &error.about(part),
             instead: &"ignoring this pattern",
         });
     })?;
-    for (source, wrong) in [(Source::Variable, wrong_in_variable), (Source::File, wrong_in_file)] {
-        if let Some(more) = wrong.checked_sub(PATTERNS_REPORTED).filter(|&more| more > 0) {
+    for (source, invalid) in
+        [(Source::Variable, invalid_in_variable), (Source::File, invalid_in_file)]
+    {
+        if let Some(more) = invalid.checked_sub(PATTERNS_REPORTED).filter(|&more| more > 0) {
             let are = if more == 1 { "pattern is" } else { "patterns are" };
-            let must = format_args!("{more} more {are} wrong");
-            report_wrong(report, row_of(source), b"...", &must, &"ignoring the rest");
+            let must = format_args!("{more} more {are} invalid");
+            report_invalid(report, row_of(source), b"...", &must, &"ignoring the rest");
         }
     }
     Ok(allowlist)
@@ -670,27 +897,43 @@ pub fn report_no_list(
     match path {
         Some(path) => {
             let must = format_args!("must be a readable file of host patterns: {error}");
-            report_wrong(report, &IPV4_ONLY_FILE, path, &must, instead);
+            report_invalid(report, &IPV4_ONLY_FILE, path, &must, instead);
         }
-        None => report_wrong(report, &IPV4_ONLY, b"...", &format_args!("{error}"), instead),
+        None => report_invalid(report, &IPV4_ONLY, b"...", &format_args!("{error}"), instead),
     }
 }
 
 /// Reports that there is no memory for the texts of the settings.
 pub fn report_no_memory(report: Report<'_>) {
-    report_wrong(report, &SWITCH, b"", &"out of memory for the settings", &"ignoring some of them");
+    report_invalid(
+        report,
+        &SWITCH,
+        b"",
+        &"out of memory for the settings",
+        &"ignoring some of them",
+    );
 }
 
 /// Reports a log file that cannot be opened.
 pub fn report_no_log(path: &[u8], error: &dyn fmt::Display, report: Report<'_>) {
     let must = format_args!("must be a file that can be appended to: {error}");
-    report_wrong(report, &LOG_FILE, path, &must, &"using standard error");
+    report_invalid(report, &LOG_FILE, path, &must, &"using standard error");
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::allowlist::tests::Random;
+
+    const VARIABLES: [&str; TABLE.len()] = {
+        let mut names = [""; TABLE.len()];
+        let mut index = 0;
+        while index < names.len() {
+            names[index] = TABLE[index].variable;
+            index += 1;
+        }
+        names
+    };
 
     /// The variable and the part of a problem, whose line must say more.
     fn variable_and_part(problem: &Problem<'_>) -> String {
@@ -723,7 +966,7 @@ mod tests {
     }
 
     fn defaults() -> Settings<'static> {
-        Settings { keepalive: Some(Keepalive::DEFAULT), log: Some(Log::default()), ..Settings::OFF }
+        Settings::DEFAULT
     }
 
     /// The list that two texts make, and the problems.
@@ -748,12 +991,12 @@ mod tests {
     fn what_is_in_force_is_said_without_what_is_not_set() {
         let (list, file) = (("_IPV4_ONLY", "a.b"), ("_IPV4_ONLY_FILE", "/list"));
         for (values, wanted) in [
-            (&[][..], "no host"),
-            (&[list], "\"a.b\""),
-            (&[file], "the hosts that /list lists"),
-            (&[list, file], "\"a.b\" and the hosts that /list lists"),
+            (&[][..], "no host listed"),
+            (&[list], "IPv4 only for \"a.b\""),
+            (&[file], "IPv4 only for the hosts listed in /list"),
+            (&[list, file], "IPv4 only for \"a.b\" and the hosts listed in /list"),
         ] {
-            let wanted = format!("keepalive {}; IPv4 only for {wanted}", KEEPALIVE.default);
+            let wanted = format!("keepalive {}; {wanted}", KEEPALIVE.default);
             assert_eq!(set(values).0.to_string(), wanted);
         }
     }
@@ -804,38 +1047,129 @@ mod tests {
             ("_IPV4_ONLY_FILE", "/"),
             ("_LOG_FILE", "/"),
         ];
-        for value in ["off", "OFF", " Off "] {
+        for value in ["off", "OFF", " Off ", "0", "no", "FALSE"] {
             for place in [0, 3, others.len()] {
                 let mut values = others.to_vec();
                 values.insert(place, ("", value));
                 assert_eq!(set(&values), (Settings::OFF, vec![]), "{values:?}");
             }
         }
-        for value in ["on", "ON", " on"] {
+        for value in ["on", "ON", " on", "1", "Yes", "true"] {
             assert_eq!(set(&[("", value)]), (defaults(), vec![]), "{value:?}");
         }
-        for value in ["0", "1", "no", "of", "off.", "off,on"] {
+        for value in ["00", "n", "of", "off.", "off,on", "disabled"] {
             let wanted = vec![format!("EGRESS_SHIM {value}")];
             assert_eq!(set(&[("", value)]), (defaults(), wanted), "{value:?}");
         }
     }
 
     #[test]
-    fn strict_is_1_or_not_set() {
-        for (value, strict, right) in [
+    fn strict_takes_the_usual_words_and_is_off_by_default() {
+        for (value, strict, valid) in [
             ("1", true, true),
             (" 1\n", true, true),
+            ("on", true, true),
+            ("YES", true, true),
+            ("true", true, true),
             ("0", false, true),
-            ("yes", false, false),
-            ("true", false, false),
+            ("off", false, true),
+            ("No", false, true),
+            ("false", false, true),
             ("01", false, false),
-            ("on", false, false),
             ("2", false, false),
             ("pid:1", false, false),
         ] {
-            let wanted = if right { vec![] } else { vec![format!("EGRESS_SHIM_STRICT {value}")] };
+            let wanted = if valid { vec![] } else { vec![format!("EGRESS_SHIM_STRICT {value}")] };
             let (settings, problems) = set(&[("_STRICT", value)]);
             assert_eq!((settings.strict, problems), (strict, wanted), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_the_table_changes_nothing() {
+        let entries: Vec<String> = [
+            "=on",
+            "_IPV4_ONLY=a.b",
+            "_IPV4_ONLY_FILE=/list",
+            "_KEEPALIVE=idle=30,nonsense",
+            "_PROGRAMS=python3",
+            "_LOG=debug",
+            "_LOG_FILE=/log",
+            "_STRICT=maybe",
+        ]
+        .map(|ending| format!("EGRESS_SHIM{ending}"))
+        .to_vec();
+        assert_eq!(entries.len(), TABLE.len(), "a value for each setting");
+        let parsed_in = |parsers: &[Parser; TABLE.len()]| {
+            let mut problems = Vec::new();
+            let report = &mut |problem: &Problem<'_>| problems.push(problem.to_string());
+            let entries = entries.iter().map(String::as_bytes);
+            let settings = Values::in_order_of(parsers, entries).parse_with(parsers, report);
+            problems.sort();
+            (settings, problems)
+        };
+        let wanted = parsed_in(&PARSERS);
+        assert_eq!(wanted.0.keepalive.map(|keepalive| keepalive.timings.idle), Some(30));
+        assert_eq!(wanted.0.programs, Some(&b"python3"[..]));
+        let mut shuffled = TABLE;
+        let mut random = Random(14);
+        for _ in 0..200 {
+            for index in 1..shuffled.len() {
+                shuffled.swap(index, random.below(index + 1));
+            }
+            assert_eq!(parsed_in(&parsers(&shuffled)), wanted, "{shuffled:?}");
+        }
+    }
+
+    #[test]
+    fn every_row_of_the_table_is_complete_and_its_example_is_valid() {
+        for row in TABLE {
+            let Row { variable, option, kind, metavariable, example, default, help, .. } = row;
+            let texts = [variable, metavariable, example, default, help];
+            assert!(texts.iter().all(|text| !text.is_empty()), "{row:?} lacks a text");
+            assert!(option.is_empty() || option.starts_with("--"), "{option} begins with --");
+            assert!(
+                variable == SWITCH.variable || variable.starts_with("EGRESS_SHIM_"),
+                "{variable} begins with EGRESS_SHIM_"
+            );
+            let (settings, problems) = set(&[(&variable[SWITCH.variable.len()..], example)]);
+            assert_eq!(problems, Vec::<String>::new(), "{variable}={example} is valid");
+            assert_ne!(settings, defaults(), "{variable}={example} sets something ({kind:?})");
+        }
+        let names: std::collections::HashSet<_> = VARIABLES.into_iter().collect();
+        assert_eq!(names.len(), TABLE.len(), "each variable has one row");
+    }
+
+    #[test]
+    fn the_message_about_a_part_of_keepalive_names_what_was_meant() {
+        let part = "must be on, off, or any of idle=S,interval=S,count=N,user-timeout=S,enforce";
+        let alone = "on and off must stand alone; enforce by itself switches keepalive on";
+        let commas = "the parts must be separated by commas";
+        for (value, wanted) in [
+            ("60", "must name what it sets; did you mean idle=60?"),
+            ("60s", "must name what it sets; did you mean idle=60s?"),
+            ("on,enforce", alone),
+            ("enforce,OFF", alone),
+            ("idle=60 interval=5", commas),
+            ("idle=60;interval=5", commas),
+            ("idle:60", "did you mean idle=60?"),
+            ("idel=60", "did you mean idle=60?"),
+            ("timeout=60", "did you mean user-timeout=60?"),
+            ("intervals = 5", "did you mean interval=5?"),
+            ("count", "count needs a value, as in count=60"),
+            ("nonsense", part),
+            (
+                "idle=x",
+                "idle must be a whole number of seconds from 1 to 32767, as in 60, 60s or 1m",
+            ),
+            ("count=1s", "count must be a whole number from 1 to 127"),
+        ] {
+            let mut lines = Vec::new();
+            let entry = format!("EGRESS_SHIM_KEEPALIVE={value}");
+            let report = &mut |problem: &Problem<'_>| lines.push(problem.to_string());
+            Values::of([entry.as_bytes()].into_iter()).parse(report);
+            let [line] = &lines[..] else { panic!("{value}: one line: {lines:?}") };
+            assert!(line.contains(&format!("\": {wanted}; ")), "{line} holds: {wanted}");
         }
     }
 
@@ -869,11 +1203,13 @@ mod tests {
             ("count=2,idle=3,interval=4", Some([3, 4, 2]), &[]),
             (" idle = 7 ,\tcount=8", Some([7, 60, 8]), &[]),
             ("idle=007", Some([7, 60, 5]), &[]),
+            ("idle=90s,interval=1m", Some([90, 60, 5]), &[]),
+            ("idle=9h", Some([32400, 60, 5]), &[]),
         ]);
     }
 
     #[test]
-    fn a_wrong_part_of_keepalive_loses_no_other_part() {
+    fn an_invalid_part_of_keepalive_loses_no_other_part() {
         assert_keepalive(&[
             ("idle=0,count=2", Some([60, 60, 2]), &["idle=0"]),
             (
@@ -891,7 +1227,12 @@ mod tests {
             ("idle=-1", Some([60, 60, 5]), &["idle=-1"]),
             ("idle=+1", Some([60, 60, 5]), &["idle=+1"]),
             ("idle=1.5", Some([60, 60, 5]), &["idle=1.5"]),
-            ("idle=1s", Some([60, 60, 5]), &["idle=1s"]),
+            ("idle=1d", Some([60, 60, 5]), &["idle=1d"]),
+            ("count=1s", Some([60, 60, 5]), &["count=1s"]),
+            ("idle=s", Some([60, 60, 5]), &["idle=s"]),
+            ("idle=1ms", Some([60, 60, 5]), &["idle=1ms"]),
+            ("idle=10h", Some([60, 60, 5]), &["idle=10h"]),
+            ("idle=99999999h", Some([60, 60, 5]), &["idle=99999999h"]),
             ("idle=0x10", Some([60, 60, 5]), &["idle=0x10"]),
             ("idle=", Some([60, 60, 5]), &["idle="]),
             ("idle==1", Some([60, 60, 5]), &["idle==1"]),
@@ -965,7 +1306,7 @@ mod tests {
             assert_eq!((seen.as_str(), problems), (*wanted, wrong), "{value:?}");
         }
         for module in MODULES {
-            let value = format!("egress_shim{module}=info");
+            let value = format!("egress_shim::{module}=info");
             assert_eq!(directives(value.as_bytes()), value, "a module that the library has");
         }
     }
@@ -1003,7 +1344,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_acts_in_the_programs_that_are_named() {
+    fn the_library_is_program_selected_the_programs_that_are_named() {
         let names = |file: &'static str| [&b"gunicorn"[..], file.as_bytes()];
         for (programs, wanted) in [
             ("", true),
@@ -1023,7 +1364,7 @@ mod tests {
             ("/usr/bin/nginx", true),
             ("*", true),
         ] {
-            let seen = acts_in(programs.as_bytes(), names("python3.11"));
+            let seen = is_program_selected(programs.as_bytes(), names("python3.11"));
             assert_eq!(seen, wanted, "{programs:?}");
         }
         let (_, problems) = set(&[("_PROGRAMS", "a /b !c/d !!e f* !,g")]);
@@ -1098,7 +1439,7 @@ mod tests {
     }
 
     #[test]
-    fn each_wrong_pattern_is_a_problem_and_loses_no_other() {
+    fn each_invalid_pattern_is_a_problem_and_loses_no_other() {
         let (list, problems) = loaded("a.b,1.2.3.4 *.c\n!d a..b", Some("\u{feff}e # 5\n\nf..g h"));
         let wanted = [
             "EGRESS_SHIM_IPV4_ONLY 1.2.3.4",
@@ -1112,7 +1453,7 @@ mod tests {
     }
 
     #[test]
-    fn ten_wrong_patterns_are_shown_and_the_others_counted() {
+    fn ten_invalid_patterns_are_shown_and_the_others_counted() {
         for count in [1, 9, 10, 11, 12, 5_000] {
             let text = "1 ".repeat(count);
             let wanted = |of_one: &str, of_all: &str| {
