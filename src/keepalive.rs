@@ -507,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn keepalive_that_the_program_has_switched_on_gets_the_timings_that_it_has_not_set() {
+    fn keepalive_that_the_program_switched_on_gets_the_timings_it_lacks() {
         let socket = tcp();
         set(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
         set_keepalive(&socket, WANTED);
@@ -579,7 +579,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_that_of_the_network_namespace_which_the_thread_has_entered() {
+    fn the_default_is_that_of_the_network_namespace_of_the_thread() {
         let _turn = NAMESPACES.lock();
         set_keepalive(&tcp(), WANTED);
         let (_, before) = state(&tcp());
@@ -598,7 +598,7 @@ mod tests {
     }
 
     #[test]
-    fn keepalive_goes_on_in_a_namespace_whose_default_timings_are_the_wanted_ones() {
+    fn keepalive_goes_on_where_the_namespaces_timings_are_the_wanted_ones() {
         let _turn = NAMESPACES.lock();
         set_keepalive(&tcp(), WANTED);
         in_namespace(WANTED, || {

@@ -653,7 +653,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_one_line_that_says_when_who_and_how_grave_if_the_filter_lets_it_pass() {
+    fn a_record_that_passes_the_filter_is_one_line_with_time_and_level() {
         let log = file();
         let logger = Logger {
             filter: Some(env_logger::Builder::new().parse_filters("info").build()),

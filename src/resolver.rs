@@ -693,7 +693,7 @@ mod tests {
     }
 
     #[test]
-    fn the_question_whether_a_host_has_ipv4_does_not_depend_on_this_machine_having_it() {
+    fn whether_a_host_has_ipv4_does_not_depend_on_this_machine_having_it() {
         let (_, libc) = lookup(BOTH, &hints(libc::AF_INET6, libc::AI_ADDRCONFIG));
         let about_the_host = libc.calls.iter().find(|(node, ..)| node == "host.example");
         let (_, family, flags, ..) = about_the_host.expect("the host is asked about");

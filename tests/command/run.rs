@@ -715,7 +715,7 @@ fn a_list_goes_as_patterns_to_programs_that_may_not_read_its_file() {
 }
 
 #[test]
-fn a_program_that_drops_its_privileges_is_not_ended_for_files_that_it_may_not_use() {
+fn a_program_that_drops_privileges_is_not_ended_for_unusable_files() {
     let (scratch, installed) = Public::installed();
     let log = scratch.path("log");
     let list = scratch.write("list", "a.example\n");
@@ -883,7 +883,7 @@ fn a_root_with_musl_and_a_program_is_enough() {
 // ------------------------------------------------------------------- on the other architecture
 
 #[test]
-fn the_command_for_aarch64_says_its_version_and_preloads_the_library_that_is_beside_it() {
+fn the_command_for_aarch64_preloads_the_library_beside_it() {
     let Some(environment) = Environment::emulated() else { return };
     let command = environment.library.with_file_name("egress-shim");
     let version = format!("egress-shim {}\n", env!("CARGO_PKG_VERSION"));

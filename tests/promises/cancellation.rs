@@ -58,7 +58,7 @@ fn a_thread_blocked_in_a_call_is_cancelled_asynchronously_and_cleans_up() {
 }
 
 #[test]
-fn a_signal_handler_may_end_the_thread_that_is_blocked_in_a_call_or_jump_out_of_it() {
+fn a_signal_handler_may_end_a_blocked_thread_or_jump_out_of_the_call() {
     in_each_environment(|environment| {
         expect_leaves(environment, "exit", None, "exited; 1 cleaned");
         expect_leaves(environment, "jump", None, "jumped; 0 cleaned");

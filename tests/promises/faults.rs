@@ -24,7 +24,7 @@ fn plain(output: &str) -> String {
 /// The errors are those of a filter, of a signal, of a machine without memory and of an old kernel. Whatever
 /// does not come about is reported on standard error, or not at all.
 #[test]
-fn each_system_call_of_the_library_may_fail_and_the_program_does_not_notice() {
+fn each_system_call_of_the_library_may_fail_unnoticed_by_the_program() {
     let scratch = Scratch::new();
     let (told, log) = (scratch.join("told"), scratch.join("log"));
     let small = scratch.file("small", "name.test\n");

@@ -103,7 +103,7 @@ fn expect_one_complaint(errors: &str, wrong: &str) {
 
 /// Each is what a call gives that finds no free descriptor, no memory, or a signal.
 #[test]
-fn a_list_that_could_not_be_opened_is_reported_once_and_loaded_at_a_later_lookup() {
+fn a_list_that_cannot_be_opened_is_reported_once_and_loaded_later() {
     let scratch = Scratch::new();
     let list = scratch.file("list", large(LISTED));
     let settings = [("IPV4_ONLY_FILE", text(&list))];
@@ -136,7 +136,7 @@ fn a_list_that_could_not_be_opened_is_reported_once_and_loaded_at_a_later_lookup
 }
 
 #[test]
-fn a_list_that_found_no_memory_is_reported_once_and_loaded_when_there_is_some() {
+fn a_list_that_finds_no_memory_is_reported_once_and_loaded_later() {
     let scratch = Scratch::new();
     let settings = [("IPV4_ONLY_FILE", long(&scratch))];
     let actions = |pause| {
@@ -153,7 +153,7 @@ fn a_list_that_found_no_memory_is_reported_once_and_loaded_when_there_is_some() 
 }
 
 #[test]
-fn patterns_of_the_variable_that_find_no_memory_are_reported_and_harm_nothing() {
+fn patterns_of_the_variable_that_find_no_memory_are_reported() {
     let settings = [("IPV4_ONLY", format!("{LISTED},").repeat(2_000))];
     in_each_environment(|environment| {
         let next = environment.shared_library("next_getaddrinfo");
@@ -195,7 +195,7 @@ fn a_lookup_without_memory_harms_nothing_and_a_later_one_is_right() {
 // --- Early, where it is small --------------------------------------------------------------------
 
 #[test]
-fn a_daemon_that_restricts_itself_before_its_first_lookup_has_a_small_list() {
+fn a_daemon_that_restricts_itself_before_a_lookup_has_a_small_list() {
     let scratch = Scratch::new();
     let list = scratch.file("list", LISTED);
     fs::create_dir(scratch.join("root")).expect("target can be written to");
@@ -245,7 +245,7 @@ fn beside_a_hanging_file_system(command: &mut Command) -> &mut Command {
 }
 
 #[test]
-fn a_list_on_a_file_system_that_hangs_holds_up_nothing_but_the_lookups_that_need_it() {
+fn a_list_on_a_hanging_file_system_holds_up_only_lookups_that_need_it() {
     if !fs::exists("/dev/fuse").unwrap_or_default() {
         return skip("a file system that hangs", "this kernel has no /dev/fuse");
     }
@@ -295,7 +295,7 @@ fn a_lookup_after_a_jump_out_of_the_load_has_the_list() {
 }
 
 #[test]
-fn a_child_with_its_parents_id_in_another_namespace_does_not_wait_for_a_thread_that_it_lacks() {
+fn a_child_with_its_parents_id_does_not_wait_for_the_parents_loader() {
     in_each_environment(|environment| {
         let program = environment.program("left");
         let scratch = Scratch::new();

@@ -62,7 +62,7 @@ fn a_data_file_that_gets_descriptor_2_has_no_line_of_ours() {
 }
 
 #[test]
-fn a_data_file_that_gets_descriptor_2_of_a_program_started_without_one_has_no_line_of_ours() {
+fn a_data_file_that_is_descriptor_2_of_a_program_gets_no_line() {
     in_each_environment(|environment| {
         let program = environment.program("descriptors");
         let scratch = Scratch::new();
@@ -81,8 +81,7 @@ fn a_data_file_that_gets_descriptor_2_of_a_program_started_without_one_has_no_li
 
 /// ext4, xfs and others give the inode number of a deleted file to the next one.
 #[test]
-fn a_data_file_that_gets_descriptor_2_and_the_inode_number_of_the_deleted_log_has_no_line_of_ours()
-{
+fn a_data_file_with_the_descriptor_and_inode_of_the_log_gets_no_line() {
     in_each_environment(|environment| {
         let program = environment.program("descriptors");
         let directory = Scratch::new();
@@ -172,7 +171,7 @@ fn only_sixteen(command: &mut Command, last_is_taken: bool) {
 }
 
 #[test]
-fn a_limit_of_sixteen_descriptors_leaves_the_low_ones_to_the_program_where_it_can() {
+fn a_limit_of_sixteen_descriptors_leaves_the_low_ones_to_the_program() {
     in_each_environment(|environment| {
         let program = environment.program("descriptors");
         let scratch = Scratch::new();
@@ -428,7 +427,7 @@ const CONNECTED: &str = "3000 connects, alarms, terminated";
 
 /// A program of one thread would wait in write(2) for whoever reads, forever.
 #[test]
-fn a_terminal_a_pipe_and_a_socket_that_nobody_reads_hold_up_nobody_and_lose_lines_by_count() {
+fn a_terminal_pipe_or_socket_that_nobody_reads_holds_up_nobody() {
     let pipe = || {
         let (reader, writer) = pipe();
         (OwnedFd::from(reader), OwnedFd::from(writer))
@@ -561,7 +560,7 @@ fn a_line_blocks_no_signal_but_sigpipe_sigxfsz_and_sigttou() {
 
 /// Another holder of a pipe would keep its reader waiting when the program has closed it.
 #[test]
-fn a_log_file_that_stands_for_a_descriptor_is_that_descriptor_and_no_other_holder_of_it() {
+fn a_log_file_that_stands_for_a_descriptor_is_that_descriptor_alone() {
     in_each_environment(|environment| {
         let program = environment.program("lines");
         for path in ["/dev/stderr", "/dev/fd/2", "/proc/self/fd/2"] {
@@ -585,7 +584,7 @@ fn a_log_file_that_stands_for_a_descriptor_is_that_descriptor_and_no_other_holde
 }
 
 #[test]
-fn a_log_file_that_a_less_privileged_program_cannot_open_is_no_line_in_its_output() {
+fn a_log_file_that_needs_more_privilege_is_no_line_in_the_output() {
     in_each_environment(|environment| {
         let scratch = Scratch::new();
         let log = scratch.file("log", "");

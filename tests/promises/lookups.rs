@@ -164,7 +164,7 @@ fn random_calls_are_answered_like_those_of_a_host_without_ipv6() {
 }
 
 #[test]
-fn a_listed_name_in_the_hosts_file_is_answered_as_if_its_ipv6_lines_were_not_there() {
+fn a_listed_name_in_the_hosts_file_is_answered_without_its_ipv6_lines() {
     // The first three are in the DNS as well, without IPv6 addresses; the others are not.
     const IPV4: &str = "127.0.0.1 localhost\n\
         198.51.100.9 v4only.example.com\n\
@@ -199,7 +199,7 @@ fn a_listed_name_in_the_hosts_file_is_answered_as_if_its_ipv6_lines_were_not_the
 }
 
 #[test]
-fn a_question_for_ipv6_alone_about_a_name_in_the_hosts_file_fails_as_for_a_records() {
+fn a_question_for_ipv6_alone_fails_for_a_hosts_file_as_for_a_records() {
     let lab = Lab::start(&[]);
     lab.write("hosts", "198.51.100.9 both.example.com\n2001:db8:2::9 both.example.com\n");
     let call = |node| [Call::new(node, Some("80"), Some((0, AF_INET6, SOCK_STREAM, 0)))];
@@ -402,7 +402,7 @@ fn a_resolver_that_drops_questions_for_ipv6_holds_up_no_listed_host() {
 
 /// It is IPv4 on the wire.
 #[test]
-fn an_ipv4_mapped_address_in_the_dns_stays_where_mapped_ones_are_asked_for() {
+fn an_ipv4_mapped_address_in_dns_stays_where_mapped_ones_are_asked_for() {
     let lab = Lab::start(&[]);
     let _resolver = Resolver::start(&lab);
     lab.write("resolv", "nameserver 127.0.0.1\n");
@@ -508,7 +508,7 @@ fn errno_after_a_successful_lookup_is_what_libc_leaves() {
 
 /// Each call is the first of its process, which reads the list; `AF_INET6` fails for an IPv4 host.
 #[test]
-fn errno_is_as_ever_where_the_list_is_missing_or_a_warning_cannot_be_written() {
+fn errno_is_kept_where_the_list_is_missing_or_a_warning_unwritable() {
     let lab = Lab::start(&[]);
     lab.write("hosts", "198.51.100.2 dual.test\n2001:db8:2::2 dual.test\n");
     let ask = |mut command: Command, node, family| {
@@ -620,7 +620,7 @@ fn what_is_wrong_with_a_call_is_said_as_libc_says_it() {
 
 /// Neither is news to anybody: the one is what most lookups are, the other libc says itself.
 #[test]
-fn a_host_that_is_not_listed_and_a_name_that_does_not_exist_are_lines_of_debug_and_no_warning() {
+fn unlisted_and_missing_names_are_lines_of_debug_and_no_warning() {
     let names = ["other.example.com", "nosuch.example.com"];
     in_each_environment(|environment| {
         if environment.is_musl() {

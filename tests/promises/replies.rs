@@ -30,7 +30,7 @@ fn expect_received(mut command: Command, wanted: Wanted) {
 }
 
 #[test]
-fn a_reply_about_a_listed_host_is_received_without_its_ipv6_addresses_by_every_call() {
+fn every_call_receives_a_listed_hosts_reply_without_ipv6_addresses() {
     in_each_environment(|environment| {
         let program = environment.program("receive");
         let settings = [("IPV4_ONLY", "dual.example.com")];
@@ -114,7 +114,7 @@ fn hosts(environment: &Environment, command: Command, name: &str) -> String {
 }
 
 #[test]
-fn gethostbyname2_says_of_a_listed_host_what_libc_says_of_one_with_ipv4_addresses() {
+fn gethostbyname2_answers_for_a_listed_host_as_for_one_with_ipv4_only() {
     in_each_environment(|environment| {
         let program = environment.program("hosts");
         let listed = [("IPV4_ONLY", "dual.example.com,none.example.com")];

@@ -143,7 +143,7 @@ const NOT_RUN: (Option<i32>, &str) = (Some(EXIT_CONFIG), "");
 const NO_SETTINGS: &[(&str, &str)] = &[];
 
 #[test]
-fn a_wrong_setting_is_reported_in_one_line_and_changes_nothing_of_the_program() {
+fn an_invalid_setting_is_one_line_and_changes_nothing_of_the_program() {
     let directory = &directory();
     in_each_environment(|environment| {
         let mut bare = command(environment, NO_SETTINGS, &ACTIONS);
@@ -166,7 +166,7 @@ fn a_wrong_setting_is_reported_in_one_line_and_changes_nothing_of_the_program() 
 }
 
 #[test]
-fn under_strict_a_wrong_setting_ends_the_program_with_status_78_before_it_runs() {
+fn under_strict_an_invalid_setting_ends_the_program_before_it_runs() {
     let directory = &directory();
     in_each_architecture(|environment| {
         for wrong in WRONG.iter().filter(|wrong| wrong.variable != "STRICT") {
@@ -349,7 +349,7 @@ fn control_characters_and_invalid_utf8_never_reach_the_terminal_raw() {
 }
 
 #[test]
-fn very_long_values_names_and_paths_are_reported_in_lines_that_still_say_everything() {
+fn very_long_values_names_and_paths_are_reported_in_whole_lines() {
     let long = "x".repeat(100_000);
     let scratch = Scratch::new();
     let deep = ["d"; 4].map(|d| d.repeat(240)).join("/");
@@ -415,7 +415,7 @@ fn paths_need_not_be_utf8() {
 }
 
 #[test]
-fn an_allowlist_file_may_be_written_in_any_way_and_gives_what_is_right_in_it() {
+fn an_allowlist_file_in_any_layout_gives_its_valid_patterns() {
     let noise: Vec<u8> =
         (0..50_000_u32).map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     let many = "host.example,".repeat(100_000);
@@ -502,7 +502,7 @@ fn is_read(file: &Path, f: impl FnOnce()) -> bool {
 }
 
 #[test]
-fn a_large_allowlist_file_is_read_only_by_a_process_that_resolves_a_name_or_is_strict() {
+fn a_large_file_is_read_only_by_a_process_that_resolves_or_is_strict() {
     let scratch = Scratch::new();
     let file = scratch.file("hosts", large("a.test"));
     in_each_environment(|environment| {
@@ -523,7 +523,7 @@ fn a_large_allowlist_file_is_read_only_by_a_process_that_resolves_a_name_or_is_s
 /// A daemon that drops its rights or changes its root after load has a small list, and a strict one
 /// any.
 #[test]
-fn a_small_list_is_read_at_load_and_a_large_one_at_the_first_lookup_or_under_strict() {
+fn a_small_list_is_read_at_load_and_a_large_one_at_the_first_lookup() {
     let scratch = Scratch::new();
     in_each_environment(|environment| {
         for (strict, list, ipv4, complaints) in [

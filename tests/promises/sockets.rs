@@ -356,7 +356,7 @@ fn a_namespaces_own_defaults_give_way_to_the_settings() {
 }
 
 #[test]
-fn what_differs_from_the_namespaces_own_defaults_is_the_programs_and_stays() {
+fn what_differs_from_the_namespaces_defaults_is_the_programs_and_stays() {
     for (own, bare, shimmed) in [
         ("idle=7200", "0 idle=7200 interval=20 count=3", "1 idle=7200 interval=60 count=5"),
         ("interval=75", "0 idle=600 interval=75 count=3", "1 idle=60 interval=75 count=5"),
@@ -388,7 +388,7 @@ fn the_kernels_own_idle_time_stays_where_the_namespaces_is_another() {
 }
 
 #[test]
-fn a_program_that_enters_another_namespace_has_that_ones_defaults_replaced() {
+fn a_program_in_another_namespace_has_that_ones_defaults_replaced() {
     let seen = |a, b| format!("connect: 0; {a}; connect: 0; {b}; connect: 0; {a}");
     assert_seen(
         &[],
@@ -424,7 +424,7 @@ fn keepalive_is_on_where_the_namespace_has_the_configured_timings() {
 }
 
 #[test]
-fn keepalive_stays_on_when_the_namespaces_defaults_become_the_configured_timings() {
+fn keepalive_stays_on_when_the_defaults_become_the_configured_timings() {
     assert_seen(
         &[],
         "tcp4 connect tcp4 defaults=60,60,5 connect show",
@@ -523,7 +523,7 @@ fn connect_leaves_no_descriptor_behind() {
 // --- What the log says ---------------------------------------------------------------------------
 
 #[test]
-fn the_debug_line_of_a_connect_says_what_the_socket_has_whose_each_value_is_and_the_peer() {
+fn the_debug_line_of_a_connect_names_values_their_owners_and_the_peer() {
     in_each_environment(|environment| {
         let program = program(environment);
         let all = "idle=60 (the settings'), interval=60 (the settings'), count=5 (the settings')";
@@ -598,7 +598,7 @@ const OWN_TIMINGS: [&str; 3] = [
 ];
 
 #[test]
-fn a_connect_with_timings_of_the_programs_own_costs_eight_system_calls_at_most() {
+fn a_connect_with_own_timings_costs_eight_system_calls_at_most() {
     in_each_environment(|environment| {
         for own in OWN_TIMINGS {
             for before in ["", "tcp4 connect", "tcp4 idle=30 connect"] {
@@ -613,7 +613,7 @@ fn a_connect_with_timings_of_the_programs_own_costs_eight_system_calls_at_most()
 /// Another thread's child would have it, and a program that closes a descriptor and opens another would
 /// find its number taken.
 #[test]
-fn where_the_namespace_has_the_kernels_defaults_no_descriptor_is_ever_opened() {
+fn where_the_namespace_has_the_kernels_defaults_none_is_opened() {
     in_each_environment(|environment| {
         let program = program(environment);
         for own in [&[""][..], &OWN_TIMINGS].concat() {

@@ -49,12 +49,12 @@ fn time(environment: &Environment, time: Duration) -> Duration {
 }
 
 #[test]
-fn a_reply_after_the_nat_timeout_arrives_with_the_shim_and_is_lost_without() {
+fn a_reply_after_the_nat_timeout_arrives_with_the_shim_only() {
     on_this_machine(late_reply);
 }
 
 #[test]
-fn a_reply_after_the_nat_timeout_arrives_with_the_shim_and_is_lost_without_on_aarch64() {
+fn a_reply_after_the_nat_timeout_arrives_with_the_shim_only_on_aarch64() {
     Environment::emulated().iter().for_each(late_reply);
 }
 
@@ -89,12 +89,12 @@ fn late_replies(environment: &Environment, late: Duration) -> bool {
 }
 
 #[test]
-fn a_host_whose_ipv6_is_a_black_hole_answers_at_once_with_the_shim_and_never_without() {
+fn a_host_with_an_ipv6_black_hole_answers_with_the_shim_only() {
     on_this_machine(black_hole);
 }
 
 #[test]
-fn a_host_whose_ipv6_is_a_black_hole_answers_at_once_with_the_shim_and_never_without_on_aarch64() {
+fn a_host_with_an_ipv6_black_hole_answers_with_the_shim_only_on_aarch64() {
     Environment::emulated().iter().for_each(black_hole);
 }
 
@@ -142,7 +142,7 @@ print(client.makefile().read())
 ";
 
 #[test]
-fn a_program_with_too_long_an_idle_time_of_its_own_gets_its_reply_with_enforce_only() {
+fn a_program_with_too_long_an_idle_time_gets_its_reply_by_enforce_only() {
     on_this_machine(own_idle);
 }
 
@@ -207,8 +207,7 @@ except TimeoutError:
 ";
 
 #[test]
-fn a_write_on_a_forgotten_connection_fails_after_the_user_timeout_and_so_does_one_to_who_does_not_read()
- {
+fn a_write_that_nobody_acknowledges_fails_after_the_user_timeout() {
     on_this_machine(user_timeout);
 }
 

@@ -105,7 +105,7 @@ fn every_connect_has_the_result_and_errno_of_the_bare_run() {
 }
 
 #[test]
-fn every_connect_has_the_result_and_errno_of_the_bare_run_with_trace_in_a_file() {
+fn every_connect_is_as_in_the_bare_run_with_trace_in_a_file() {
     let scratch = Scratch::new();
     let log = scratch.join("log");
     assert_connects_are_the_bare_runs(&[("LOG", "trace"), ("LOG_FILE", text(&log))], nothing);
@@ -158,12 +158,12 @@ fn assert_lookups_are_the_bare_runs(settings: Settings, check: impl Fn(&str)) {
 }
 
 #[test]
-fn every_lookup_has_the_code_errno_and_answer_of_the_bare_run_without_an_allowlist() {
+fn every_lookup_without_an_allowlist_is_as_in_the_bare_run() {
     assert_lookups_are_the_bare_runs(&[], nothing);
 }
 
 #[test]
-fn every_lookup_of_an_unlisted_host_has_the_code_errno_and_answer_of_the_bare_run() {
+fn every_lookup_of_an_unlisted_host_is_as_in_the_bare_run() {
     let settings = [("IPV4_ONLY", "api.openai.com"), ("LOG", "trace")];
     assert_lookups_are_the_bare_runs(&settings, |errors| {
         let wanted = "getaddrinfo: name.example.com: ";

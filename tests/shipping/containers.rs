@@ -229,7 +229,7 @@ fn wanted(user: u32, works: bool) -> Ran {
 }
 
 #[test]
-fn in_each_kind_of_image_it_works_and_the_program_is_process_1_and_gets_sigterm() {
+fn in_each_kind_of_image_the_program_is_process_1_and_gets_sigterm() {
     if !images() {
         return skip("containers", "no Docker engine answers");
     }
@@ -263,7 +263,7 @@ fn a_wrong_setting_ends_the_container_at_its_start_with_status_78() {
 }
 
 #[test]
-fn the_image_to_copy_from_holds_the_library_and_the_command_also_from_source() {
+fn the_image_to_copy_from_has_library_and_command_also_from_source() {
     if !images() {
         return skip("the image to copy from", "no Docker engine answers");
     }

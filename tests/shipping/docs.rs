@@ -274,3 +274,25 @@ fn the_version_is_the_same_everywhere() {
     let version = version.split(' ').next().unwrap_or_default();
     expect("the changelog's first version", version.trim_matches(['[', ']']), VERSION);
 }
+
+// --- The tests -----------------------------------------------------------------------------------
+
+/// A longer one is a paragraph: it belongs into the comment.
+const NAME_OF_A_TEST: usize = 70;
+
+#[test]
+fn the_name_of_a_test_has_seventy_letters_at_most() {
+    let sources = done(command("git").args(["-C", ROOT, "ls-files", "*.rs"])).0;
+    let files: Vec<_> = sources.lines().map(|name| (name, file(name))).collect();
+    let names = files.iter().flat_map(|(source, text)| {
+        let tests = text.split("#[test]\n").skip(1);
+        tests.filter_map(move |test| {
+            let name = test.split_once("fn ")?.1.split('(').next()?;
+            Some((source, name))
+        })
+    });
+    let names: Vec<_> = names.collect();
+    assert!(names.len() > 300, "the tests are found: {}", names.len());
+    let long: Vec<_> = names.iter().filter(|(_, name)| name.len() > NAME_OF_A_TEST).collect();
+    expect("names that are longer", long, Vec::<&(&&str, &str)>::new());
+}

@@ -74,7 +74,7 @@ fn the_same_sources_give_the_same_bytes_in_another_directory() {
 // ------------------------------------------------------------------------ the command
 
 #[test]
-fn the_command_is_static_small_and_knows_nothing_of_the_machine_that_built_it() {
+fn the_command_is_static_small_and_free_of_the_build_machines_paths() {
     const MOST: u64 = 2_000_000;
     for (arch, _) in ARCHITECTURES {
         let file = dist(&format!("{arch}/egress-shim"));

@@ -39,7 +39,7 @@ fn boot(root: &Path, library: Option<&Path>) -> BTreeMap<String, String> {
 }
 
 #[test]
-fn a_debian_system_with_the_library_in_every_process_does_what_it_does_without() {
+fn a_debian_system_with_the_library_in_every_process_works_as_without() {
     if !Path::new("/usr/bin/systemd-nspawn").exists() {
         return skip("a Debian system", "no systemd-nspawn (Debian: systemd-container)");
     }

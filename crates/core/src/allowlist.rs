@@ -649,7 +649,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn patterns_are_what_stands_between_separators_with_the_numbers_of_their_lines() {
+    fn patterns_stand_between_separators_and_have_line_numbers() {
         use Source::{File, Variable};
         type Row<'a> = (&'a str, Source, &'a [(usize, &'a str)]);
         let table: &[Row<'_>] = &[

@@ -1190,7 +1190,7 @@ mod tests {
     }
 
     #[test]
-    fn keepalive_takes_on_off_or_any_of_the_three_timings_up_to_the_limits_of_the_kernel() {
+    fn keepalive_takes_on_off_or_any_timings_within_the_kernels_limits() {
         assert_keepalive(&[
             ("on", Some([60, 60, 5]), &[]),
             ("ON", Some([60, 60, 5]), &[]),
@@ -1472,7 +1472,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_the_values_are_the_settings_are_sound_and_each_problem_is_one_printable_line() {
+    fn whatever_the_values_the_settings_are_sound_and_problems_printable() {
         let pieces = [
             "on",
             "off",
