@@ -242,7 +242,7 @@ fn start_log(State { settings, sinks }: &State) {
 /// The text of the list file, once it has been read.
 static LIST_FILE: OnceRef<'static, Vec<u8>> = OnceRef::new();
 /// The list, once there is one.
-static LIST: AtomicPtr<Allowlist<'static>> = AtomicPtr::new(null_mut());
+static LIST: AtomicPtr<Allowlist> = AtomicPtr::new(null_mut());
 /// When the list is to be loaded again, in seconds of the monotonic clock; [`COMPLETE`] when it need not be.
 static NEXT_TRY: AtomicI64 = AtomicI64::new(0);
 const COMPLETE: i64 = i64::MAX;
@@ -298,7 +298,7 @@ fn may_list_localhost(settings: &Settings<'_>) -> bool {
     })
 }
 
-fn list(state: &'static State, caller: Caller) -> Option<&'static Allowlist<'static>> {
+fn list(state: &'static State, caller: Caller) -> Option<&'static Allowlist> {
     if NEXT_TRY.load(Acquire) != COMPLETE {
         load_list_once(state, caller);
     }

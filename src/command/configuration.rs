@@ -129,11 +129,11 @@ impl Configuration {
     }
 
     /// The allowlist of these settings.
-    pub fn allowlist(&self) -> Option<Allowlist<'_>> {
+    pub fn allowlist(&self) -> Option<Allowlist> {
         self.allowlist_reporting(&mut |_| {})
     }
 
-    fn allowlist_reporting(&self, report: settings::Report<'_>) -> Option<Allowlist<'_>> {
+    fn allowlist_reporting(&self, report: settings::Report<'_>) -> Option<Allowlist> {
         let file = self.file.as_ref().map(|(path, text)| (path.as_slice(), text.as_slice()));
         let list = settings::load_allowlist(&self.patterns, file, report);
         list.inspect_err(|_| settings::report_no_memory(report)).ok()

@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::os::raw::c_int;
+use std::sync::atomic::AtomicU64;
 
 use log::LevelFilter;
 
@@ -840,14 +841,28 @@ const PATTERNS_REPORTED: usize = 10;
 ///
 /// # Errors
 /// There is not enough memory for the list.
-pub fn load_allowlist<'a>(
-    variable: &'a [u8],
-    file: Option<(&[u8], &'a [u8])>,
+pub fn load_allowlist(
+    variable: &[u8],
+    file: Option<(&[u8], &[u8])>,
     report: Report<'_>,
-) -> Result<Allowlist<'a>, OutOfMemory> {
+) -> Result<Allowlist, OutOfMemory> {
+    let text = file.map(|(_, text)| text).unwrap_or_default();
+    let list = Allowlist::with_room_for(variable, text)?;
+    fill_allowlist(&list, variable, file, report);
+    Ok(list)
+}
+
+/// Writes the allowlist of the two settings' texts, the file's with its path, over another one, which has
+/// the room for it.
+pub fn fill_allowlist<W: AsRef<[AtomicU64]>>(
+    list: &Allowlist<W>,
+    variable: &[u8],
+    file: Option<(&[u8], &[u8])>,
+    report: Report<'_>,
+) {
     let text = file.map(|(_, text)| text).unwrap_or_default();
     let (mut invalid_in_variable, mut invalid_in_file) = (0_usize, 0_usize);
-    let allowlist = Allowlist::of(variable, text, |source, line, part, error| {
+    list.fill(variable, text, |source, line, part, error| {
         let invalid = match source {
             Source::Variable => &mut invalid_in_variable,
             Source::File => &mut invalid_in_file,
@@ -865,7 +880,7 @@ pub fn load_allowlist<'a>(
             must: &error.about(part),
             instead: &"ignoring this pattern",
         });
-    })?;
+    });
     for (source, invalid) in
         [(Source::Variable, invalid_in_variable), (Source::File, invalid_in_file)]
     {
@@ -875,7 +890,6 @@ pub fn load_allowlist<'a>(
             report_invalid(report, row_of(source), b"...", &must, &"ignoring the rest");
         }
     }
-    Ok(allowlist)
 }
 
 fn row_of(source: Source) -> &'static Row {
@@ -970,7 +984,7 @@ mod tests {
     }
 
     /// The list that two texts make, and the problems.
-    fn loaded<'a>(variable: &'a str, file: Option<&'a str>) -> (Allowlist<'a>, Vec<String>) {
+    fn loaded(variable: &str, file: Option<&str>) -> (Allowlist, Vec<String>) {
         let mut problems = Vec::new();
         let report = &mut |problem: &Problem<'_>| problems.push(variable_and_part(problem));
         let file = file.map(|text| (&b"/list"[..], text.as_bytes()));
