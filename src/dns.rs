@@ -9,6 +9,7 @@
 use libc::{c_int, c_void, iovec, mmsghdr, msghdr, size_t, ssize_t};
 use std::ops::Range;
 
+use crate::logging;
 use crate::process::{get_option, in_own_frame, keeping_errno};
 use egress_shim_core::allowlist::LONGEST_NAME;
 
@@ -210,7 +211,7 @@ fn edited_reply(
         let is_listed = |name: &[u8]| {
             let listed = is_listed(name);
             let verdict = if listed { "listed, IPv4 only" } else { "not listed, left alone" };
-            log::debug!("DNS reply: {}: {verdict}", name.escape_ascii());
+            logging::debug!("DNS reply: {}: {verdict}", name.escape_ascii());
             listed
         };
         message.edit(&question, is_listed)

@@ -10,7 +10,9 @@ use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use libc::{c_int, c_void, sockaddr, socklen_t};
+use log::Level;
 
+use crate::logging::{self, log_once};
 use crate::process::{self, get_option, get_option_bytes, keeping_errno, set_option};
 use crate::state;
 use egress_shim_core::settings::{Keepalive, Timings};
@@ -303,7 +305,9 @@ fn bring_back(Keepalive { timings, .. }: Keepalive, socket: c_int, level: c_int,
         let Ok(value) = get_option(socket, level, option) else { return };
         let is_right = if level == libc::SOL_SOCKET { value != 0 } else { value <= most };
         if is_outbound && !is_right && set_option(socket, level, option, most).is_ok() {
-            log::debug!("setsockopt: descriptor {socket}: {name} {value} brought back to {most}");
+            logging::debug!(
+                "setsockopt: descriptor {socket}: {name} {value} brought back to {most}"
+            );
         }
     });
 }
@@ -313,21 +317,23 @@ fn bring_back(Keepalive { timings, .. }: Keepalive, socket: c_int, level: c_int,
 /// Logs what became of the socket: a refusal once per process, all else for those who ask for it.
 #[inline(never)]
 fn report(socket: c_int, outcome: Outcome, peer: Peer) {
-    static REFUSAL_LOGGED: AtomicBool = AtomicBool::new(false);
     match outcome {
-        Outcome::NotTcp => log::trace!("connect: descriptor {socket}{peer} is not TCP: left alone"),
-        Outcome::InUse => log::trace!("connect: descriptor {socket}{peer} is in use: left alone"),
+        Outcome::NotTcp => {
+            logging::trace!("connect: descriptor {socket}{peer} is not TCP: left alone");
+        }
+        Outcome::InUse => {
+            logging::trace!("connect: descriptor {socket}{peer} is in use: left alone");
+        }
         Outcome::Set(effective) => {
-            log::debug!("connect: descriptor {socket}{peer}: keepalive on, {effective}");
+            logging::debug!("connect: descriptor {socket}{peer}: keepalive on, {effective}");
         }
         Outcome::Refused(errno) => {
-            if !REFUSAL_LOGGED.swap(true, Relaxed) {
-                log::warn!(
-                    "connect: descriptor {socket}: keepalive could not be set (errno {errno}: {}); a NAT \
-                     may drop its connection when it is silent for long (logged once per process)",
-                    process::Errno(errno)
-                );
-            }
+            log_once!(
+                Level::Warn,
+                "connect: descriptor {socket}: keepalive could not be set (errno {errno}: {}); a NAT may \
+                 drop its connection when it is silent for long (logged once per process)",
+                process::Errno(errno)
+            );
         }
     }
 }

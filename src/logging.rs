@@ -2,172 +2,390 @@
 //! still is the file that it was at load.
 //!
 //! A line is formatted on the stack and written by bare system calls: no lock, no allocation, no
-//! cancellation point. So it may be logged from the connect path. What cannot be written at once is dropped
+//! cancellation point, and no signal handler meanwhile. So it may be logged from the connect path, and a
+//! thread that leaves through a handler leaves nothing half done. What cannot be written at once is dropped
 //! and counted, and the next line says how many were.
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
 use std::ptr;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI32, AtomicU32};
 
+use egress_shim_core::settings;
 use libc::{c_int, c_long};
-use log::LevelFilter;
-use once_cell::race::OnceBox;
+use log::{Level, LevelFilter};
+use once_cell::race::OnceRef;
 
-use crate::process::{self, Errno};
+use crate::memory;
+use crate::process::{self, Errno, PATH_LENGTH, SignalSet, c_path, keeping_errno, without_signals};
 
 /// The longest line, its end included; what is longer ends in `...`.
 const LONGEST_LINE: usize = 1024;
 /// The log file's descriptor is this or above: programs count on getting the low ones.
 const LOWEST_DESCRIPTOR: c_int = 100;
 
-/// A descriptor and the file that it stood for at load.
-#[derive(Clone, Copy, Debug)]
-struct Sink {
-    descriptor: c_int,
-    file: Identity,
-    waits: Waits,
-    /// The lines that could not be written since the last one that could.
-    dropped: &'static AtomicU32,
-}
-
-/// What makes a file that file.
-#[derive(Clone, Copy, Debug)]
-struct Identity {
-    device: libc::dev_t,
-    inode: libc::ino_t,
-    /// When the inode was last changed, in seconds and nanoseconds.
-    changed: (i64, i64),
-}
-
-/// Whether a write could wait, and how that is avoided.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Waits {
-    /// It never does: a regular file, or a device of memory such as /dev/null.
-    Never,
-    /// A pipe: the kernel can be asked for a write without waiting.
-    Pipe,
-    /// A socket, for which send(2) has a flag.
-    Socket,
-    /// A terminal or another device: only a non-blocking description helps.
-    Device,
-}
-
-/// Where the lines of this process go.
-#[derive(Clone, Copy, Debug)]
-pub struct Sinks {
-    log: Option<Sink>,
+/// What a line needs to know.
+#[derive(Debug)]
+struct Log {
+    filter: Filter,
+    /// Where the lines go; `None`: nowhere.
+    sink: Option<Sink>,
+    /// Where complaints about the settings go.
     stderr: Option<Sink>,
 }
 
-/// The logger behind the `log` crate's macros.
-struct Logger {
-    /// `None` lets everything pass that has the level.
-    filter: Option<env_logger::Logger>,
-    sink: Option<Sink>,
-}
-
-/// `None` before the start, and where nothing may ever be written.
-static LOGGER: OnceBox<Logger> = OnceBox::new();
-/// The lines that no sink of the process could write since the last one that could.
+/// Set once, at load; `None` where nothing may ever be written.
+static LOG: OnceRef<'static, Log> = OnceRef::new();
+/// The lines that could not be written since the last one that could.
 static DROPPED: AtomicU32 = AtomicU32::new(0);
 
-impl Sinks {
-    /// The sinks at load: what descriptor 2 stands for then, and the log file.
-    ///
-    /// # Errors
-    /// The log file cannot be opened, so standard error is used.
-    pub fn open(file: Option<&CStr>) -> (Self, Result<(), Errno>) {
-        let stderr = Sink::of(libc::STDERR_FILENO);
-        let (log, result) = match file.map(open) {
-            None => (stderr, Ok(())),
-            Some(Ok(sink)) => (sink, Ok(())),
-            // A child that has lost the privilege to write to its parent's log is silent.
-            Some(Err(error @ Errno(libc::EACCES | libc::EPERM))) => (None, Err(error)),
-            Some(Err(error)) => (stderr, Err(error)),
-        };
-        (Self { log, stderr }, result)
-    }
-
-    /// Writes a complaint about the settings to standard error, whatever the filter says.
-    pub fn complain(&self, message: fmt::Arguments<'_>) {
-        if let Some(stderr) = self.stderr {
-            stderr.write(format_args!("egress-shim: {message}"));
-        }
-    }
-
-    /// Starts logging: once per process. Of directives the last about a module counts; without any, `warn`.
-    // Out of line, as are others here: what it has on the stack is gone when a line needs room there.
-    #[inline(never)]
-    pub fn start<'a>(self, directives: impl Iterator<Item = (Option<&'a str>, LevelFilter)>) {
-        let mut directives = directives.peekable();
-        let filter = directives.peek().is_some().then(|| {
-            let mut builder = env_logger::Builder::new();
-            for (module, level) in directives {
-                builder.filter(module, level);
+/// Starts the log, before any line of this process. Several threads may do that at once, with the same
+/// settings: the first one counts, and all can log when they come back. A file that cannot be opened leaves
+/// standard error.
+///
+/// # Errors
+/// The log file cannot be opened.
+// Out of line, as are others here: what it has on the stack is gone when a line needs room there.
+#[inline(never)]
+pub fn start(filter: &'static [u8], file: Option<&[u8]>) -> Result<(), Errno> {
+    let filter = Filter::of(filter);
+    let stderr = Sink::of(libc::STDERR_FILENO);
+    let log = |sink| Log { filter, sink, stderr };
+    let result = match file {
+        None => publish(log(stderr)).map(|_| ()),
+        // A handler that leaves meanwhile would leave a descriptor.
+        Some(path) => without_signals(|_| match LogFile::open(path) {
+            Ok(file) => {
+                let published = publish(log(file.sink));
+                if published != Ok(true) {
+                    file.close();
+                }
+                published.map(|_| ())
             }
-            builder.build()
+            Err(error) => {
+                // A child that has lost the privilege to write to its parent's log is silent.
+                let is_denied = matches!(error, Errno(libc::EACCES | libc::EPERM));
+                publish(log(stderr.filter(|_| !is_denied))).and(Err(error))
+            }
+        }),
+    };
+    log::set_max_level(filter.highest());
+    result
+}
+
+/// Makes this the log of the process, unless there is one; says whether it is.
+fn publish(log: Log) -> Result<bool, Errno> {
+    let log = memory::leak(log).ok_or(Errno(libc::ENOMEM))?;
+    Ok(LOG.set(log).is_ok())
+}
+
+/// Writes a complaint about the settings to standard error, whatever the filter says.
+pub fn complain(message: fmt::Arguments<'_>) {
+    if let Some(stderr) = LOG.get().and_then(|log| log.stderr) {
+        keeping_errno(|| {
+            without_signals(|blocked| {
+                if stderr.write(format_args!("egress-shim: {message}"), blocked) == Written::No {
+                    DROPPED.fetch_add(1, Relaxed);
+                }
+            });
         });
-        let level = filter.as_ref().map_or(LevelFilter::Warn, env_logger::Logger::filter);
-        let logger = LOGGER.get_or_init(|| Box::new(Logger { filter, sink: self.log }));
-        if log::set_logger(logger).is_ok() {
-            log::set_max_level(level);
-        }
     }
 }
+
+// --- Lines -------------------------------------------------------------------------------------------
+
+/// The logger of this library's lines. The macros below name it, so that the `log` crate's own need not be
+/// started, which threads may have to wait for.
+#[derive(Clone, Copy, Debug)]
+pub struct Logger;
 
 impl log::Log for Logger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
-        match &self.filter {
-            Some(filter) => filter.enabled(metadata),
-            None => metadata.level() <= LevelFilter::Warn,
-        }
+        LOG.get().is_some_and(|log| log.filter.passes(metadata.target(), metadata.level()))
     }
 
     fn log(&self, record: &log::Record<'_>) {
-        if let Some(sink) = self.sink.filter(|_| self.enabled(record.metadata())) {
-            let level = record.level().as_str();
-            let process = process::id();
-            sink.write(format_args!("{Now} egress-shim[{process}] {level}: {}", record.args()));
-        }
+        write_line(record.level(), record.target(), *record.args(), None);
     }
 
     fn flush(&self) {}
 }
 
-/// Opens the log file to append to, out of the way of the program's own descriptors. A path that stands for
-/// a descriptor of the program is that descriptor: opening it would make another holder of, say, the pipe
-/// that whoever started the program waits on.
-fn open(path: &CStr) -> Result<Option<Sink>, Errno> {
-    if let Some(descriptor) = descriptor_of(path.to_bytes()) {
-        return Sink::of(descriptor).map(Some).ok_or(Errno(libc::EBADF));
+/// Logs a line for those who look closely: `log::debug!` with the library's logger.
+macro_rules! debug {
+    ($($message:tt)+) => {
+        log::log!(logger: $crate::logging::Logger, log::Level::Debug, $($message)+)
+    };
+}
+pub(crate) use debug;
+
+/// Logs a line for those who look closest, as [`debug`].
+macro_rules! trace {
+    ($($message:tt)+) => {
+        log::log!(logger: $crate::logging::Logger, log::Level::Trace, $($message)+)
+    };
+}
+pub(crate) use trace;
+
+/// Logs a line once per process: `log_once!(Level::Warn, "...")`. The line stays owed until a sink has taken
+/// it, whatever other threads, signal handlers and children do meanwhile.
+macro_rules! log_once {
+    ($level:expr, $($message:tt)+) => {{
+        static LINE: $crate::logging::OnceLine = $crate::logging::OnceLine::new();
+        if $level <= log::max_level() && LINE.is_owed() {
+            LINE.write($level, module_path!(), format_args!($($message)+));
+        }
+    }};
+}
+pub(crate) use log_once;
+
+/// A line that is written once per process, see [`log_once`]. Holds [`OWED`](Self::OWED),
+/// [`WRITTEN`](Self::WRITTEN), or the id of the process that writes the line now: in a child that was forked
+/// meanwhile nobody does.
+#[derive(Debug)]
+pub struct OnceLine(AtomicI32);
+
+impl OnceLine {
+    const OWED: i32 = 0;
+    const WRITTEN: i32 = -1;
+
+    /// A line that is owed.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(AtomicI32::new(Self::OWED))
     }
-    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT;
-    let flags = flags | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY;
+
+    /// Whether the line has not been written.
+    #[must_use]
+    pub fn is_owed(&self) -> bool {
+        self.0.load(Relaxed) != Self::WRITTEN
+    }
+
+    /// Writes the line, unless its level is filtered out or another thread is at it.
+    pub fn write(&self, level: Level, module: &str, message: fmt::Arguments<'_>) {
+        write_line(level, module, message, Some(self));
+    }
+
+    /// Takes the line on for this process.
+    fn claim(&self, process: c_int) -> bool {
+        let now = self.0.load(Acquire);
+        now != Self::WRITTEN
+            && now != process
+            && self.0.compare_exchange(now, process, Acquire, Relaxed).is_ok()
+    }
+
+    fn release(&self, written: bool) {
+        self.0.store(if written { Self::WRITTEN } else { Self::OWED }, Release);
+    }
+}
+
+/// Writes a line if the filter lets it pass. One that is owed may be tried again, so it is not counted where
+/// it cannot be written.
+#[inline(never)]
+fn write_line(level: Level, module: &str, message: fmt::Arguments<'_>, once: Option<&OnceLine>) {
+    let Some(log) = LOG.get().filter(|log| log.filter.passes(module, level)) else { return };
+    let Some(sink) = log.sink else { return };
+    let write = |blocked| {
+        let process = process::id();
+        if once.is_some_and(|line| !line.claim(process)) {
+            return;
+        }
+        let line = format_args!("{Now} egress-shim[{process}] {}: {message}", level.as_str());
+        let written = sink.write(line, blocked);
+        match once {
+            Some(line) => line.release(written == Written::Yes),
+            None if written == Written::No => {
+                DROPPED.fetch_add(1, Relaxed);
+            }
+            None => {}
+        }
+    };
+    keeping_errno(|| without_signals(write));
+}
+
+// --- The filter --------------------------------------------------------------------------------------
+
+/// What `EGRESS_SHIM_LOG` lets pass, as `env_logger` would: of the directives whose module the line's begins
+/// with, the longest counts; without any directive, `warn`. `env_logger` itself would allocate, and an
+/// allocation that fails there ends the program. There is a place for each module, the library and all.
+#[derive(Clone, Copy, Debug)]
+struct Filter([Option<settings::Directive<'static>>; settings::MODULES.len() + 2]);
+
+impl Filter {
+    fn of(text: &'static [u8]) -> Self {
+        let mut filter = Self([None; _]);
+        for directive in settings::log_directives(text).filter_map(Result::ok) {
+            // Of those about one module the last counts.
+            let is_place = |place: &Option<settings::Directive<'_>>| {
+                place.is_none_or(|(module, _)| module == directive.0)
+            };
+            if let Some(place) = filter.0.iter_mut().find(|place| is_place(place)) {
+                *place = Some(directive);
+            }
+        }
+        if let [first @ None, ..] = &mut filter.0 {
+            *first = Some((None, LevelFilter::Warn));
+        }
+        filter
+    }
+
+    fn passes(&self, target: &str, level: Level) -> bool {
+        let about = |(module, _): &&settings::Directive<'_>| {
+            module.is_none_or(|module| target.starts_with(module))
+        };
+        let length = |(module, _): &&settings::Directive<'_>| module.map_or(0, str::len);
+        let directive = self.0.iter().flatten().filter(about).max_by_key(length);
+        directive.is_some_and(|(_, highest)| level <= *highest)
+    }
+
+    /// The level that nothing passes beyond.
+    fn highest(&self) -> LevelFilter {
+        self.0.iter().flatten().map(|(_, level)| *level).max().unwrap_or(LevelFilter::Off)
+    }
+}
+
+// --- The log file ------------------------------------------------------------------------------------
+
+/// A log file that the library has opened, or a descriptor of the program that its path stands for.
+struct LogFile {
+    sink: Option<Sink>,
+    /// The descriptor that the library has opened.
+    opened: Option<c_int>,
+}
+
+impl LogFile {
+    /// Opens the log file to append to. A path that stands for a descriptor of the program is that descriptor:
+    /// opening it would make another holder of, say, the pipe that whoever started the program waits on.
+    fn open(path: &[u8]) -> Result<Self, Errno> {
+        if let Some(descriptor) = descriptor_of(path) {
+            let sink = Sink::of(descriptor).ok_or(Errno(libc::EBADF))?;
+            return Ok(Self { sink: Some(sink), opened: None });
+        }
+        let opened = open_to_append(c_path(path, &mut [0; PATH_LENGTH])?, libc::O_CREAT)?;
+        let moved = out_of_the_way(opened);
+        close(opened);
+        let descriptor = moved?;
+        let reopening = Reopening::of(descriptor);
+        let sink = Sink::of(descriptor).map(|sink| Sink { reopening, ..sink });
+        // What each line asks is asked here too: a filter that kills for it does so at the start.
+        if sink.is_some_and(|sink| sink.file.is_of(descriptor)) {
+            let _ = write!(Line::<64>::new(), "{Now} {}", process::id());
+        }
+        Ok(Self { sink, opened: Some(descriptor) })
+    }
+
+    fn close(self) {
+        if let Some(descriptor) = self.opened {
+            close(descriptor);
+        }
+    }
+}
+
+fn open_to_append(path: &CStr, more: c_int) -> Result<c_int, Errno> {
+    let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CLOEXEC | libc::O_NONBLOCK;
+    open(path, flags | more)
+}
+
+/// openat(2); a terminal does not become the program's.
+fn open(path: &CStr, flags: c_int) -> Result<c_int, Errno> {
+    let flags = flags | libc::O_NOCTTY | libc::O_LARGEFILE;
     // SAFETY: a C string, and a mode as O_CREAT asks.
     let opened =
         unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags, 0o644) };
-    let Ok(opened @ 0..) = c_int::try_from(opened) else { return Err(Errno(process::errno())) };
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    let none = ptr::null::<libc::rlimit>();
+    descriptor(opened)
+}
+
+fn close(descriptor: c_int) {
+    // SAFETY: close(2) takes any number; the callers have opened theirs, and nobody else knows it.
+    unsafe { libc::syscall(libc::SYS_close, descriptor) };
+}
+
+/// The descriptor that a system call gives.
+fn descriptor(result: c_long) -> Result<c_int, Errno> {
+    c_int::try_from(result)
+        .ok()
+        .filter(|number| *number >= 0)
+        .ok_or_else(|| Errno(process::errno()))
+}
+
+/// A copy of a descriptor, out of the way of the program's own.
+fn out_of_the_way(opened: c_int) -> Result<c_int, Errno> {
+    let copy = |lowest: c_int| {
+        // SAFETY: fcntl(2) with a command that takes a number.
+        descriptor(unsafe { libc::syscall(libc::SYS_fcntl, opened, libc::F_DUPFD_CLOEXEC, lowest) })
+    };
+    copy(LOWEST_DESCRIPTOR)
+        .or_else(|_| copy(descriptor_limit().saturating_sub(1).clamp(0, LOWEST_DESCRIPTOR)))
+        .or_else(|_| copy(libc::STDERR_FILENO + 1))
+}
+
+/// The number that no descriptor of this process has or exceeds.
+fn descriptor_limit() -> c_int {
+    let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+    let none = ptr::null::<libc::rlimit64>();
     // SAFETY: prlimit64(2) of this process with a local.
     unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_NOFILE, none, &raw mut limit) };
-    let last = c_int::try_from(limit.rlim_cur).unwrap_or(c_int::MAX).saturating_sub(1);
-    let mut moved = Err(Errno(libc::EMFILE));
-    for lowest in [LOWEST_DESCRIPTOR.min(last), libc::STDERR_FILENO + 1] {
-        // SAFETY: fcntl(2) on the descriptor opened above.
-        let copy = unsafe { libc::syscall(libc::SYS_fcntl, opened, libc::F_DUPFD_CLOEXEC, lowest) };
-        match c_int::try_from(copy) {
-            Ok(copy @ 0..) => {
-                moved = Ok(copy);
-                break;
-            }
-            _ => moved = Err(Errno(process::errno())),
+    c_int::try_from(limit.rlim_cur).unwrap_or(c_int::MAX)
+}
+
+/// How the log file is opened again where the program has closed its descriptor, as many daemons close all
+/// of them: for each line anew, so that nothing is left in the program which wants none.
+#[derive(Clone, Copy, Debug)]
+struct Reopening {
+    path: &'static CStr,
+    user: [u32; 2],
+}
+
+impl Reopening {
+    /// How to open a descriptor's file; `None` unless that is a regular file of a local file system, which
+    /// neither waits nor tells anybody, and the kernel says its path.
+    fn of(descriptor: c_int) -> Option<Self> {
+        let status = process::status(descriptor)?;
+        if status.st_mode & libc::S_IFMT != libc::S_IFREG || !is_local(descriptor) {
+            return None;
         }
+        let mut buffer = [0; PATH_LENGTH];
+        let path = process::link_target(proc_path(descriptor).as_c_str(), &mut buffer);
+        let path = Some(path).filter(|path| path.starts_with(b"/"))?;
+        let path = memory::copy_with_nul(path)?;
+        Some(Self { path, user: process::effective_user() })
     }
-    // SAFETY: the descriptor opened above, which nobody else knows.
-    unsafe { libc::syscall(libc::SYS_close, opened) };
-    Ok(Sink::of(moved?))
+
+    /// Opens the file for a line. Another one may have its path by now, so the caller looks at what it is.
+    fn open(self) -> Result<c_int, Errno> {
+        // After a privilege was dropped the file is not the program's to open any more.
+        if process::effective_user() != self.user {
+            return Err(Errno(libc::EPERM));
+        }
+        open_to_append(self.path, libc::O_NOFOLLOW)
+    }
+}
+
+/// Whether a file is on a file system that waits for no other machine and no program (statfs(2),
+/// linux/magic.h).
+fn is_local(descriptor: c_int) -> bool {
+    /// ext2 to 4, xfs, btrfs, tmpfs, overlayfs, f2fs, ZFS, bcachefs, ramfs.
+    const LOCAL: [u32; 9] = [
+        0xef53,
+        0x5846_5342,
+        0x9123_683e,
+        0x0102_1994,
+        0x794c_7630,
+        0xf2f5_2010,
+        0x2fc1_2fc1,
+        0xca45_1a4e,
+        0x8584_58f6,
+    ];
+    process::file_system(descriptor).is_some_and(|kind| LOCAL.contains(&kind))
+}
+
+/// The path that stands for a descriptor, with its end.
+fn proc_path(descriptor: c_int) -> Line<32> {
+    // The longest number has ten digits.
+    let mut path = Line::new();
+    let _ = write!(path, "/proc/self/fd/{descriptor}\0");
+    path
 }
 
 /// The descriptor that a path stands for.
@@ -180,6 +398,50 @@ fn descriptor_of(path: &[u8]) -> Option<c_int> {
     let number = path.strip_prefix(b"/dev/fd/").or_else(|| path.strip_prefix(b"/proc/self/fd/"))?;
     let digits = str::from_utf8(number).ok().filter(|digits| !digits.starts_with('+'))?;
     digits.parse().ok()
+}
+
+// --- Sinks -------------------------------------------------------------------------------------------
+
+/// A descriptor and the file that it stood for at load.
+#[derive(Clone, Copy, Debug)]
+struct Sink {
+    descriptor: c_int,
+    file: Identity,
+    kind: Kind,
+    /// How the file is opened again where the descriptor is closed; `None`: not at all.
+    reopening: Option<Reopening>,
+}
+
+/// What makes a file that file.
+#[derive(Clone, Copy, Debug)]
+struct Identity {
+    device: libc::dev_t,
+    inode: libc::ino_t,
+    /// When the inode was last changed, in seconds and nanoseconds.
+    changed: (i64, i64),
+}
+
+/// What a sink is: whether a write could wait, and how that is avoided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// A regular file, or a device of memory such as /dev/null: a write never waits.
+    File,
+    /// A pipe: the kernel can be asked for a write without waiting.
+    Pipe,
+    /// A socket, for which send(2) has a flag.
+    Socket,
+    /// A terminal or another device: only a non-blocking description helps.
+    Device,
+}
+
+/// What became of a line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Yes,
+    /// It is lost, or the sink has taken a part of it.
+    No,
+    /// There is nothing to write to any more.
+    NoSink,
 }
 
 impl Identity {
@@ -227,97 +489,109 @@ impl Sink {
         /// The devices of memory: null, zero, full (Documentation/admin-guide/devices.txt).
         const MEMORY: libc::c_uint = 1;
         let status = process::status(descriptor)?;
-        let waits = match status.st_mode & libc::S_IFMT {
-            libc::S_IFREG => Waits::Never,
-            libc::S_IFIFO => Waits::Pipe,
-            libc::S_IFSOCK => Waits::Socket,
-            libc::S_IFCHR if libc::major(status.st_rdev) == MEMORY => Waits::Never,
-            _ => Waits::Device,
+        let kind = match status.st_mode & libc::S_IFMT {
+            libc::S_IFREG => Kind::File,
+            libc::S_IFIFO => Kind::Pipe,
+            libc::S_IFSOCK => Kind::Socket,
+            libc::S_IFCHR if libc::major(status.st_rdev) == MEMORY => Kind::File,
+            _ => Kind::Device,
         };
-        Some(Self { descriptor, file: Identity::of(&status), waits, dropped: &DROPPED })
+        Some(Self { descriptor, file: Identity::of(&status), kind, reopening: None })
     }
 
     /// Writes a line if the descriptor still stands for the same file: a program that closes it and gets
-    /// its number again must not find our lines in its data.
+    /// its number again must not find our lines in its data. `blocked` is what the program blocks; now all
+    /// signals are.
     #[inline(never)]
-    fn write(self, message: fmt::Arguments<'_>) {
-        if !self.file.is_of(self.descriptor) {
-            return;
+    fn write(self, message: fmt::Arguments<'_>, blocked: SignalSet) -> Written {
+        if self.file.is_of(self.descriptor) {
+            return self.write_message(message, blocked);
         }
-        let dropped = self.dropped.swap(0, Relaxed);
+        let Some(reopening) = self.reopening else { return Written::NoSink };
+        let Ok(opened) = reopening.open() else { return Written::No };
+        let written = if self.file.is_of(opened) {
+            Self { descriptor: opened, ..self }.write_message(message, blocked)
+        } else {
+            Written::No
+        };
+        close(opened);
+        written
+    }
+
+    #[inline(never)]
+    fn write_message(self, message: fmt::Arguments<'_>, blocked: SignalSet) -> Written {
+        let dropped = DROPPED.swap(0, Relaxed);
         let mut line = Line::<LONGEST_LINE>::new();
         // Formatting into a line does not fail.
         let _ = write!(line, "{message}");
         if dropped > 0 {
             let _ = write!(line, " (lines before this one that could not be written: {dropped})");
         }
-        if !self.write_line(line.end()) {
-            self.dropped.fetch_add(dropped.saturating_add(1), Relaxed);
+        let line = line.end();
+        if self.write_bytes(line, blocked) == Ok(line.len()) {
+            Written::Yes
+        } else {
+            DROPPED.fetch_add(dropped, Relaxed);
+            Written::No
         }
     }
 
-    /// Writes a whole line without waiting, or says that it could not.
+    /// Writes without waiting, and takes back the signal that says why it could not.
     #[inline(never)]
-    fn write_line(self, line: &[u8]) -> bool {
-        let written = match self.waits {
-            Waits::Never => {
-                write(self.descriptor, line, if has_size_limit() { bit(libc::SIGXFSZ) } else { 0 })
-            }
-            Waits::Pipe if !has_reader(self.descriptor) => return false,
-            Waits::Pipe => match write_to_pipe(self.descriptor, line) {
+    fn write_bytes(self, line: &[u8], blocked: SignalSet) -> Result<usize, Errno> {
+        let pending = process::pending_signals(blocked);
+        // What a pipe without a reader would raise cannot be told from what is pending already.
+        if self.kind == Kind::Pipe && pending.has(libc::SIGPIPE) && !has_reader(self.descriptor) {
+            return Err(Errno(libc::EPIPE));
+        }
+        let result = match self.kind {
+            Kind::File => write(self.descriptor, line),
+            Kind::Pipe => match write_to_pipe(self.descriptor, line) {
                 // The kernel has that for pipes since 6.4.
-                Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS)) => {
-                    self.write_non_blocking(line, bit(libc::SIGPIPE))
-                }
-                written => written,
+                Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS)) => self.write_non_blocking(line),
+                result => result,
             },
-            Waits::Socket => send(self.descriptor, line),
-            // Of a terminal whose foreground others have.
-            Waits::Device => self.write_non_blocking(line, bit(libc::SIGTTOU)),
+            Kind::Socket => send(self.descriptor, line),
+            Kind::Device => self.write_non_blocking(line),
         };
-        written == Ok(line.len())
+        let raised = match result {
+            // A file that has reached its limit (setrlimit(2)).
+            Err(Errno(libc::EFBIG)) => libc::SIGXFSZ,
+            Err(Errno(libc::EPIPE)) if self.kind != Kind::Socket => libc::SIGPIPE,
+            _ => return result,
+        };
+        if !pending.has(raised) {
+            process::take_back(raised);
+        }
+        result
     }
 
     /// Writes through a description of our own, which is there for this line only: the program's may not be
-    /// made non-blocking, for others share it. POLLOUT would promise some room, not a line's.
+    /// made non-blocking, for others share it. POLLOUT would promise some room, not a line's. To a terminal a
+    /// background process may write while SIGTTOU is blocked.
     #[inline(never)]
-    fn write_non_blocking(self, line: &[u8], signals: u64) -> Result<usize, Errno> {
+    fn write_non_blocking(self, line: &[u8]) -> Result<usize, Errno> {
         // SAFETY: fcntl(2) with a command that takes no argument.
         let flags = unsafe { libc::syscall(libc::SYS_fcntl, self.descriptor, libc::F_GETFL) };
         if flags >= 0 && flags & c_long::from(libc::O_NONBLOCK) != 0 {
-            return write(self.descriptor, line, signals);
+            return write(self.descriptor, line);
         }
-        // The longest number has ten digits.
-        let mut path = Line::<32>::new();
-        let _ = write!(path, "/proc/self/fd/{}\0", self.descriptor);
-        let flags = libc::O_WRONLY | libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-        // SAFETY: the path is terminated above; no mode is read without O_CREAT.
-        let opened =
-            unsafe { libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.buffer.as_ptr(), flags) };
-        let Ok(opened @ 0..) = c_int::try_from(opened) else { return Err(Errno(process::errno())) };
-        let same = self.file.is_of(opened);
-        let written = if same { write(opened, line, signals) } else { Err(Errno(libc::ESTALE)) };
-        // SAFETY: the descriptor opened above, which nobody else knows.
-        unsafe { libc::syscall(libc::SYS_close, opened) };
+        let path = proc_path(self.descriptor);
+        let opened = open(path.as_c_str(), libc::O_WRONLY | libc::O_NONBLOCK | libc::O_CLOEXEC)?;
+        // Another thread may have put another file there, or /proc be another one.
+        let is_same = self.file.is_of(opened);
+        let written = if is_same { write(opened, line) } else { Err(Errno(libc::ESTALE)) };
+        close(opened);
         written
     }
 }
 
-fn written(result: c_long) -> Result<usize, Errno> {
+/// The number of bytes that a system call has written.
+fn count(result: c_long) -> Result<usize, Errno> {
     usize::try_from(result).map_err(|_| Errno(process::errno()))
 }
 
-/// Whether a file may not grow as it likes: a write beyond the limit raises `SIGXFSZ`.
-fn has_size_limit() -> bool {
-    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    let none = ptr::null::<libc::rlimit>();
-    // SAFETY: prlimit64(2) of this process with a local.
-    unsafe { libc::syscall(libc::SYS_prlimit64, 0, libc::RLIMIT_FSIZE, none, &raw mut limit) };
-    limit.rlim_cur != libc::RLIM_INFINITY
-}
-
-/// Whether somebody has a pipe open to read: a write would raise `SIGPIPE` otherwise, which cannot be told
-/// from one that is pending already. The bare system call: libc's is a cancellation point.
+/// Whether somebody has a pipe open to read. The bare system call: libc's is a cancellation point.
 fn has_reader(pipe: c_int) -> bool {
     let mut poll = libc::pollfd { fd: pipe, events: 0, revents: 0 };
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
@@ -330,23 +604,19 @@ fn has_reader(pipe: c_int) -> bool {
     poll.revents & libc::POLLERR == 0
 }
 
-fn write(descriptor: c_int, line: &[u8], signals: u64) -> Result<usize, Errno> {
-    without_signals(signals, || {
-        // SAFETY: the pointer and the length are those of one slice.
-        written(unsafe { libc::syscall(libc::SYS_write, descriptor, line.as_ptr(), line.len()) })
-    })
+fn write(descriptor: c_int, line: &[u8]) -> Result<usize, Errno> {
+    // SAFETY: the pointer and the length are those of one slice.
+    count(unsafe { libc::syscall(libc::SYS_write, descriptor, line.as_ptr(), line.len()) })
 }
 
 /// pwritev2(2) at the current position, with the flag that makes it fail rather than wait.
 fn write_to_pipe(descriptor: c_int, line: &[u8]) -> Result<usize, Errno> {
     const HERE: c_long = -1;
     let vector = libc::iovec { iov_base: line.as_ptr().cast_mut().cast(), iov_len: line.len() };
-    without_signals(bit(libc::SIGPIPE), || {
-        // SAFETY: one vector, of one slice, which the kernel reads.
-        written(unsafe {
-            let (vector, flags) = (&raw const vector, libc::RWF_NOWAIT);
-            libc::syscall(libc::SYS_pwritev2, descriptor, vector, 1, HERE, HERE, flags)
-        })
+    // SAFETY: one vector, of one slice, which the kernel reads.
+    count(unsafe {
+        let (vector, flags) = (&raw const vector, libc::RWF_NOWAIT);
+        libc::syscall(libc::SYS_pwritev2, descriptor, vector, 1, HERE, HERE, flags)
     })
 }
 
@@ -354,55 +624,10 @@ fn send(descriptor: c_int, line: &[u8]) -> Result<usize, Errno> {
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     let nobody = ptr::null::<libc::sockaddr>();
     // SAFETY: the pointer and the length are those of one slice; no address is given.
-    written(unsafe {
+    count(unsafe {
         let (start, length) = (line.as_ptr(), line.len());
         libc::syscall(libc::SYS_sendto, descriptor, start, length, flags, nobody, 0)
     })
-}
-
-/// A signal in a signal set of the kernel.
-const fn bit(signal: c_int) -> u64 {
-    1 << (signal - 1)
-}
-
-/// Makes a write whose own signals, which would end or stop the program, are kept from it. No other signal
-/// is held up.
-///
-/// All are bare system calls: libc's are cancellation points, and a signal set of the kernel is one word.
-fn without_signals(
-    signals: u64,
-    write: impl FnOnce() -> Result<usize, Errno>,
-) -> Result<usize, Errno> {
-    const SIZE: usize = size_of::<u64>();
-    if signals == 0 {
-        return write();
-    }
-    let (mut blocked, mut pending) = (0_u64, 0_u64);
-    // SAFETY: every pointer is to a local of the size that the kernel is told.
-    unsafe {
-        let (set, old) = (&raw const signals, &raw mut blocked);
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, set, old, SIZE);
-        libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SIZE);
-    }
-    let written = write();
-    let ours = signals & !pending;
-    if written.is_err() && ours != 0 {
-        let (now, nothing) =
-            (libc::timespec { tv_sec: 0, tv_nsec: 0 }, ptr::null::<libc::siginfo_t>());
-        // Takes back the signal of this write, but none that was there before.
-        // SAFETY: as above; sigtimedwait(2) with no time to wait.
-        unsafe {
-            let (set, most) = (&raw const ours, &raw const now);
-            libc::syscall(libc::SYS_rt_sigtimedwait, set, nothing, most, SIZE);
-        }
-    }
-    let unblock = signals & !blocked;
-    // SAFETY: as above.
-    unsafe {
-        let (set, old) = (&raw const unblock, ptr::null::<u64>());
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_UNBLOCK, set, old, SIZE);
-    }
-    written
 }
 
 /// A line under construction, on the stack.
@@ -427,6 +652,11 @@ impl<const SIZE: usize> Line<SIZE> {
             *slot = *byte;
             self.length += 1;
         }
+    }
+
+    /// What was written up to its first NUL.
+    fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.buffer).unwrap_or_default()
     }
 
     /// The whole line with its end.
@@ -483,15 +713,6 @@ fn write_utc(f: &mut impl Write, seconds: i64) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
-    use std::io::{self, Read, Seek};
-    use std::os::fd::AsRawFd;
-
-    /// A sink that counts for itself.
-    fn sink_of(descriptor: &impl AsRawFd) -> Sink {
-        let sink = Sink::of(descriptor.as_raw_fd()).expect("the descriptor is open");
-        Sink { dropped: Box::leak(Box::default()), ..sink }
-    }
 
     fn line(pieces: &[&str]) -> String {
         let mut line = Line::<LONGEST_LINE>::new();
@@ -558,116 +779,44 @@ mod tests {
         }
     }
 
-    /// A file without a name, and a descriptor for it.
-    fn file() -> fs::File {
-        let name = c"log";
-        // SAFETY: memfd_create(2) with a C string; the descriptor it makes is owned by the file.
-        unsafe {
-            let descriptor = libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC);
-            assert!(descriptor >= 0, "{}", io::Error::last_os_error());
-            std::os::fd::FromRawFd::from_raw_fd(descriptor)
+    #[test]
+    fn a_filter_lets_pass_what_env_logger_would() {
+        let modules = settings::MODULES.map(|module| format!("egress_shim::{module}"));
+        let words: Vec<_> = ["egress_shim".to_owned()]
+            .into_iter()
+            .chain(modules)
+            .flat_map(|name| ["", "=off", "=warn", "=debug"].map(|level| format!("{name}{level}")))
+            .chain(["off", "error", "Info", "debug", "trace"].map(str::to_owned))
+            .collect();
+        let pairs = words.iter().flat_map(|a| words.iter().map(move |b| format!("{a},{b}")));
+        let longer = [words.join(","), words.iter().rev().cloned().collect::<Vec<_>>().join(",")];
+        for text in [String::new()].into_iter().chain(pairs).chain(longer) {
+            let filter = Filter::of(text.clone().leak().as_bytes());
+            let mut oracle = env_logger::Builder::new();
+            // Without a directive env_logger lets errors pass, here it is warnings.
+            let oracle = oracle.parse_filters(if text.is_empty() { "warn" } else { &text }).build();
+            assert_eq!(filter.highest(), oracle.filter(), "{text:?}");
+            for target in ["", "::state", "::resolver", "::dns", "::keepalive", "::new"] {
+                let target = &format!("egress_shim{target}");
+                for level in Level::iter() {
+                    let metadata = log::Metadata::builder().level(level).target(target).build();
+                    let wanted = log::Log::enabled(&oracle, &metadata);
+                    assert_eq!(filter.passes(target, level), wanted, "{text:?}: {target} {level}");
+                }
+            }
         }
-    }
-
-    fn text(mut file: &fs::File) -> String {
-        let mut text = String::new();
-        file.rewind().expect("a file can be read from its start");
-        file.read_to_string(&mut text).expect("the file can be read");
-        text
-    }
-
-    /// Makes a descriptor stand for another file, as a program does that closes it and gets its
-    /// number again.
-    fn replace(descriptor: &fs::File, with: &fs::File) {
-        // SAFETY: dup2(2) on two descriptors that stay open.
-        let status = unsafe { libc::dup2(with.as_raw_fd(), descriptor.as_raw_fd()) };
-        assert_eq!(status, descriptor.as_raw_fd());
     }
 
     #[test]
-    fn a_sink_writes_only_while_its_descriptor_is_the_file_that_it_was() {
-        let (log, other) = (file(), file());
-        let (descriptor, same) = (log.try_clone().unwrap(), log.try_clone().unwrap());
-        let sink = sink_of(&descriptor);
-        sink.write(format_args!("1"));
-        replace(&descriptor, &other);
-        sink.write(format_args!("2"));
-        replace(&descriptor, &same);
-        sink.write(format_args!("3"));
-        assert_eq!((text(&log), text(&other)), ("1\n3\n".to_owned(), String::new()));
-        // A descriptor above any limit, which no other test's thread can be given meanwhile.
-        assert!(Sink::of(c_int::MAX).is_none(), "a closed descriptor is no sink");
-        Sink { descriptor: c_int::MAX, ..sink }.write(format_args!("4"));
-    }
-
-    #[test]
-    fn a_full_pipe_drops_lines_and_the_next_one_says_how_many() {
-        let (mut reader, writer) = io::pipe().expect("pipe(2)");
-        let sink = sink_of(&writer);
-        let line = "x".repeat(1000);
-        while sink.dropped.load(Relaxed) == 0 {
-            sink.write(format_args!("{line}"));
-        }
-        sink.write(format_args!("{line}"));
-        let mut buffer = vec![0; 1 << 20];
-        let length = reader.read(&mut buffer).expect("there are lines");
-        assert!(length >= 1001, "{length} bytes");
-        sink.write(format_args!("there again"));
-        let length = reader.read(&mut buffer).expect("there is a line");
-        let seen = String::from_utf8_lossy(&buffer[..length]);
-        assert!(
-            seen.ends_with("there again (lines before this one that could not be written: 2)\n"),
-            "{seen}"
-        );
-    }
-
-    /// This thread's blocked and pending signals.
-    fn signals() -> [u64; 2] {
-        let mut sets = [0_u64; 2];
-        let [blocked, pending] = &mut sets;
-        // SAFETY: a signal set of the kernel is one word, and both pointers are to one.
-        unsafe {
-            let (none, size) = (ptr::null::<u64>(), size_of::<u64>());
-            libc::syscall(libc::SYS_rt_sigprocmask, 0, none, &raw mut *blocked, size);
-            libc::syscall(libc::SYS_rt_sigpending, &raw mut *pending, size);
-        }
-        sets
-    }
-
-    #[test]
-    fn a_write_to_a_pipe_without_a_reader_leaves_no_signal_and_no_mask() {
-        let (reader, writer) = io::pipe().expect("pipe(2)");
-        let sink = sink_of(&writer);
-        drop(reader);
-        // Blocked, so that a signal which is left stays to be seen. The thread ends with the test.
-        let blocked: u64 = 1 << (libc::SIGPIPE - 1);
-        // SAFETY: a local word, which is a signal set of the kernel.
-        unsafe {
-            let (set, size) = (&raw const blocked, size_of::<u64>());
-            libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_BLOCK, set, ptr::null::<u64>(), size);
-        }
-        let before = signals();
-        sink.write(format_args!("lost"));
-        assert_eq!(signals(), before, "blocked and pending signals");
-        assert_eq!(sink.dropped.load(Relaxed), 1, "the line is counted");
-    }
-
-    #[test]
-    fn a_record_that_passes_the_filter_is_one_line_with_time_and_level() {
-        let log = file();
-        let logger = Logger {
-            filter: Some(env_logger::Builder::new().parse_filters("info").build()),
-            sink: Some(sink_of(&log)),
-        };
-        for level in [log::Level::Warn, log::Level::Debug] {
-            let message = format_args!("it happened");
-            let record = log::Record::builder().level(level).args(message).build();
-            log::Log::log(&logger, &record);
-        }
-        let seen = text(&log);
-        let (date, rest) = seen.split_at(20);
-        let wanted = format!(" egress-shim[{}] WARN: it happened\n", std::process::id());
-        assert_eq!(rest, wanted, "after the date {date}");
-        assert!(date.starts_with("20") && date.ends_with('Z'), "{date} is a date");
+    fn a_line_is_owed_until_it_is_written_and_in_a_forked_child_nobody_writes_it() {
+        let line = OnceLine::new();
+        let (parent, child) = (10, 11);
+        assert!(line.is_owed() && line.claim(parent), "the first one writes");
+        assert!(!line.claim(parent), "nobody else of that process meanwhile");
+        assert!(line.claim(child), "the process that was forked meanwhile");
+        line.release(false);
+        assert!(line.is_owed() && line.claim(parent), "it is owed after a failure");
+        line.release(true);
+        assert!(!line.is_owed() && !line.claim(parent) && !line.claim(child), "written is written");
     }
 }

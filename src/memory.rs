@@ -7,6 +7,7 @@
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
+use std::ffi::CStr;
 use std::ptr::{null_mut, slice_from_raw_parts_mut};
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -96,6 +97,32 @@ unsafe impl GlobalAlloc for Memory {
         let end = start.saturating_add(layout.size());
         let _ = self.used.compare_exchange(end, start, Release, Relaxed);
     }
+}
+
+/// A value that lasts as long as the process; `None` if there is no memory for it.
+pub fn leak<T>(value: T) -> Option<&'static T> {
+    let mut place = Vec::new();
+    place.try_reserve_exact(1).ok()?;
+    place.push(value);
+    place.leak().first()
+}
+
+/// A copy of a text that lasts as long as the process; `None` if there is no memory for it.
+pub fn copy(text: &[u8]) -> Option<&'static [u8]> {
+    copy_with(text, b"")
+}
+
+/// As [`copy`], as a C string.
+pub fn copy_with_nul(text: &[u8]) -> Option<&'static CStr> {
+    CStr::from_bytes_until_nul(copy_with(text, b"\0")?).ok()
+}
+
+fn copy_with(text: &[u8], end: &[u8]) -> Option<&'static [u8]> {
+    let mut copy = Vec::new();
+    copy.try_reserve_exact(text.len() + end.len()).ok()?;
+    copy.extend_from_slice(text);
+    copy.extend_from_slice(end);
+    Some(copy.leak())
 }
 
 /// No page is smaller, on any machine that Linux runs on.

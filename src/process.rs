@@ -184,6 +184,37 @@ pub fn directory(buffer: &mut [u8]) -> &[u8] {
     path.filter(|path| path.starts_with(b"/")).unwrap_or_default()
 }
 
+/// The target of a symbolic link (readlink(2)); empty where there is none, or the buffer is too small.
+pub fn link_target<'a>(link: &CStr, buffer: &'a mut [u8]) -> &'a [u8] {
+    // SAFETY: a C string; the pointer and the length are those of one slice.
+    let length = unsafe {
+        let (start, length) = (buffer.as_mut_ptr(), buffer.len());
+        libc::syscall(libc::SYS_readlinkat, libc::AT_FDCWD, link.as_ptr(), start, length)
+    };
+    // A target that fills the buffer may be cut.
+    let target = usize::try_from(length).ok().filter(|length| *length < buffer.len());
+    target.and_then(|length| buffer.get(..length)).unwrap_or_default()
+}
+
+/// The effective user and group.
+#[must_use]
+pub fn effective_user() -> [u32; 2] {
+    // SAFETY: geteuid(2) and getegid(2) take nothing and cannot fail.
+    [libc::SYS_geteuid, libc::SYS_getegid]
+        .map(|call| u32::try_from(unsafe { libc::syscall(call) }).unwrap_or_default())
+}
+
+/// The kind of file system that a descriptor's file is on (`f_type` of statfs(2)).
+#[must_use]
+pub fn file_system(descriptor: c_int) -> Option<u32> {
+    // SAFETY: all zeros are a valid statfs, and the pointer is to a local.
+    unsafe {
+        let mut status: libc::statfs = std::mem::zeroed();
+        let result = libc::syscall(libc::SYS_fstatfs, descriptor, &raw mut status);
+        (result == 0).then_some(status.f_type).and_then(|kind| u32::try_from(kind).ok())
+    }
+}
+
 /// Seconds of a clock that nobody sets.
 #[must_use]
 pub fn monotonic_seconds() -> i64 {
@@ -292,6 +323,69 @@ fn initial_environment() -> *const *const c_char {
 
 weak!(STACK_END: &'static *const usize = "__libc_stack_end", "egress_shim_stack_end");
 
+/// A signal set of the kernel: one word on every architecture that this is built for.
+#[derive(Clone, Copy, Debug)]
+pub struct SignalSet(u64);
+
+impl SignalSet {
+    const SIZE: usize = size_of::<u64>();
+
+    const fn of(signal: c_int) -> Self {
+        Self(1 << (signal - 1))
+    }
+
+    /// Whether a signal is in the set.
+    #[must_use]
+    pub const fn has(self, signal: c_int) -> bool {
+        self.0 & Self::of(signal).0 != 0
+    }
+}
+
+/// Runs `f` while no signal reaches this thread, libc's own for cancellation included: a handler that leaves
+/// by siglongjmp(3) or `pthread_exit(3)` must not leave `f` half done. `f` is given the signals that the
+/// program itself blocks.
+///
+/// Here as below bare system calls: libc's would leave its own signals out, and are cancellation points.
+pub fn without_signals<T>(f: impl FnOnce(SignalSet) -> T) -> T {
+    let (all, mut blocked) = (SignalSet(u64::MAX), SignalSet(0));
+    let mask = |set: *const SignalSet, old: *mut SignalSet| {
+        // SAFETY: each pointer is null or to a local of the size that the kernel is told.
+        unsafe {
+            let (how, size) = (libc::SIG_SETMASK, SignalSet::SIZE);
+            libc::syscall(libc::SYS_rt_sigprocmask, how, set, old, size)
+        };
+    };
+    mask(&raw const all, &raw mut blocked);
+    let value = f(blocked);
+    mask(&raw const blocked, std::ptr::null_mut());
+    value
+}
+
+/// Those of these blocked signals that are pending, for this thread or for the process.
+#[must_use]
+pub fn pending_signals(blocked: SignalSet) -> SignalSet {
+    const RAISED: u64 = SignalSet::of(libc::SIGPIPE).0 | SignalSet::of(libc::SIGXFSZ).0;
+    let mut pending = SignalSet(0);
+    // No other signal is of interest, and one that is not blocked is not pending.
+    if blocked.0 & RAISED != 0 {
+        // SAFETY: a local of the size that the kernel is told.
+        unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SignalSet::SIZE) };
+    }
+    SignalSet(pending.0 & blocked.0)
+}
+
+/// Takes back a signal that a system call of this thread has just raised, while it is blocked.
+pub fn take_back(signal: c_int) {
+    let set = SignalSet::of(signal);
+    let (now, nothing) =
+        (libc::timespec { tv_sec: 0, tv_nsec: 0 }, std::ptr::null::<libc::siginfo_t>());
+    // SAFETY: each pointer is null or to a local of the size that the kernel is told; no time to wait.
+    unsafe {
+        let (set, most) = (&raw const set, &raw const now);
+        libc::syscall(libc::SYS_rt_sigtimedwait, set, nothing, most, SignalSet::SIZE);
+    }
+}
+
 /// Runs `f` with thread cancellation put off: open(2), read(2) and others are cancellation points, and
 /// the forced unwind would leave what `f` owns behind.
 pub fn without_cancellation<T>(f: impl FnOnce() -> T) -> T {
@@ -385,6 +479,21 @@ impl Drop for File {
         // SAFETY: the descriptor opened above, which nobody else knows.
         unsafe { libc::close(self.0) };
     }
+}
+
+/// The longest path that the kernel takes, with its end (`PATH_MAX` in the kernel's limits.h).
+pub const PATH_LENGTH: usize = 4096;
+
+/// A path as the kernel takes it.
+///
+/// # Errors
+/// `ENAMETOOLONG`.
+pub fn c_path<'a>(path: &[u8], buffer: &'a mut [u8; PATH_LENGTH]) -> Result<&'a CStr, Errno> {
+    let too_long = Errno(libc::ENAMETOOLONG);
+    // What is left of the buffer is zeros.
+    let room = buffer.get_mut(..path.len()).filter(|_| path.len() < PATH_LENGTH).ok_or(too_long)?;
+    room.copy_from_slice(path);
+    CStr::from_bytes_until_nul(buffer).map_err(|_| too_long)
 }
 
 /// fstat(2), by whatever function this libc has for it, which makes the very call that its loader makes.

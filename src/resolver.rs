@@ -6,10 +6,11 @@
 
 use std::ffi::CStr;
 use std::ptr::{null, null_mut};
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use libc::{addrinfo, c_char, c_int, hostent, size_t};
+use log::Level;
 
+use crate::logging::{self, log_once};
 use crate::process::{self, keeping_errno};
 use crate::state;
 
@@ -203,30 +204,24 @@ impl Lookup {
     /// line per process says why: the program may have had IPv6 addresses of it before. They are not asked
     /// for here: a resolver that drops the question would hold up the program.
     fn warn_if_no_ipv4(self, status: c_int, hints: &addrinfo) -> c_int {
-        static LOGGED: AtomicBool = AtomicBool::new(false);
         match status {
             // Also said of a name where a number must be, and of a service that is not one.
             libc::EAI_NONAME if !self.can_only_lack_the_name(hints) => return status,
             // musl up to 1.2.3 says it of a name without an address of the family, too.
             libc::EAI_NONAME if !self.is_ambiguous(status) => {
-                keeping_errno(|| {
-                    log::debug!("getaddrinfo: {}: no such name", self.name().escape_ascii());
-                });
+                logging::debug!("getaddrinfo: {}: no such name", self.name().escape_ascii());
                 return status;
             }
             libc::EAI_NODATA | EAI_ADDRFAMILY | libc::EAI_NONAME => {}
             _ => return status,
         }
-        if !LOGGED.swap(true, Relaxed) {
-            let what = if status == libc::EAI_NONAME { "no such name, or " } else { "" };
-            keeping_errno(|| {
-                log::warn!(
-                    "getaddrinfo: {}: {what}no IPv4 address; the host is on the allowlist, so its IPv6 \
-                     addresses, if any, are left out (logged once per process)",
-                    self.name().escape_ascii()
-                );
-            });
-        }
+        let what = if status == libc::EAI_NONAME { "no such name, or " } else { "" };
+        log_once!(
+            Level::Warn,
+            "getaddrinfo: {}: {what}no IPv4 address; the host is on the allowlist, so its IPv6 \
+             addresses, if any, are left out (logged once per process)",
+            self.name().escape_ascii()
+        );
         status
     }
 
@@ -262,7 +257,7 @@ unsafe fn is_listed(call: &str, name: *const c_char) -> bool {
         let listed = state::is_listed(text);
         if !name.is_null() {
             let verdict = if listed { "listed, IPv4 only" } else { "not listed, left alone" };
-            log::debug!("{call}: {}: {verdict}", text.escape_ascii());
+            logging::debug!("{call}: {}: {verdict}", text.escape_ascii());
         }
         listed
     })

@@ -4,7 +4,6 @@
 //! then and become a list at the first lookup that could be listed. A start makes no kind of system call
 //! that libc's own loader has not made, whatever the settings are, but for a log file and a complaint.
 
-use std::ffi::CStr;
 use std::fmt;
 use std::ptr::null_mut;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -12,71 +11,60 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicPtr, AtomicU32, AtomicU64};
 
 use egress_shim_core::allowlist::{self, Allowlist};
 use egress_shim_core::settings::{self, Keepalive, Kind, LARGEST_FILE, Problem, Settings, Values};
+use log::Level;
 use once_cell::race::OnceRef;
 
-use crate::logging::Sinks;
-use crate::process::{self, Environment, Errno, File};
+use crate::logging::{self, log_once};
+use crate::memory::{self, leak};
+use crate::process::{self, Environment, Errno, File, PATH_LENGTH, c_path};
 
 /// A list file up to this size is read at load, so that a daemon which drops its rights, changes its root
 /// or restricts itself afterwards has it.
 const SMALL_FILE: usize = 64 << 10;
 
-/// The settings of this process, with copies of their texts, as the program may write over its environment;
-/// and where its lines go, `None` if nothing may be written.
-struct State {
-    settings: Settings<'static>,
-    sinks: Option<Sinks>,
-}
-
-static STATE: OnceRef<'static, State> = OnceRef::new();
+/// The settings of this process, with copies of their texts, as the program may write over its environment.
+static SETTINGS: OnceRef<'static, Settings<'static>> = OnceRef::new();
 /// The library does nothing.
-static OFF: State = State { settings: Settings::OFF, sinks: None };
+static OFF: Settings<'static> = Settings::OFF;
 /// Of a privileged process: the environment is the caller's, so it decides nothing, and nothing is written.
-static PRIVILEGED: State = State {
-    settings: Settings { keepalive: Some(Keepalive::DEFAULT), ..Settings::OFF },
-    sinks: None,
-};
+static PRIVILEGED: Settings<'static> =
+    Settings { keepalive: Some(Keepalive::DEFAULT), ..Settings::OFF };
 
-/// The state of this process. Usually the constructor has loaded it; the first call does where another
+/// The settings of this process. Usually the constructor has loaded them; the first call does where another
 /// library's constructor calls a hook before it.
-fn state() -> &'static State {
-    // What is left on the connect path is a load and a compare.
-    STATE.get().unwrap_or_else(load)
-}
-
-/// The settings of this process.
 #[must_use]
 pub fn settings() -> &'static Settings<'static> {
-    &state().settings
+    // What is left on the connect path is a load and a compare.
+    SETTINGS.get().unwrap_or_else(load)
 }
 
 /// What outbound TCP connections get; `None` if keepalive is off.
 #[must_use]
 pub fn keepalive() -> Option<Keepalive> {
-    let state = state();
-    start_log_once(state);
-    state.settings.keepalive
+    let settings = settings();
+    log_what_is_in_force(settings);
+    settings.keepalive
 }
 
 /// Reads the settings, unless that is done.
 pub fn load_settings() {
-    state();
+    let _ = settings();
 }
 
 #[cold]
-fn load() -> &'static State {
+fn load() -> &'static Settings<'static> {
     let environment = Environment::starting_with(settings::SWITCH.variable);
     if process::is_secure() {
-        let _ = STATE.set(&PRIVILEGED);
+        let _ = SETTINGS.set(&PRIVILEGED);
         return &PRIVILEGED;
     }
     let values = Values::of(environment.clone());
     if values.is_off() || values.programs().is_some_and(|programs| !is_program_selected(programs)) {
-        let _ = STATE.set(&OFF);
+        let _ = SETTINGS.set(&OFF);
     } else {
         process::without_cancellation(|| start(&values, environment));
     }
-    STATE.get().unwrap_or(&OFF)
+    SETTINGS.get().unwrap_or(&OFF)
 }
 
 /// Whether `EGRESS_SHIM_PROGRAMS` means the program that this process runs.
@@ -96,13 +84,13 @@ fn start(values: &Values<'_>, environment: Environment) {
     let parsed = values.parse(&mut |_| problems += 1);
     let (mut settings, complete) = keep(parsed);
     settings.ipv4_only_file = settings.ipv4_only_file.map(read_list_at_load);
-    let log_file = settings.log.and_then(|log| log.file);
-    let (sinks, log_opened) = log_file.map_or_else(|| Sinks::open(None), open_log);
-    let Some(state) = leak(State { settings, sinks: Some(sinks) }) else { return };
-    if STATE.set(state).is_err() {
+    let log = settings.log.unwrap_or_default();
+    let log_started = logging::start(log.filter, log.file);
+    let Some(settings) = memory::leak(settings) else { return };
+    if SETTINGS.set(settings).is_err() {
         return;
     }
-    let mut complaints = Complaints::new(state.sinks.as_ref(), settings.strict);
+    let mut complaints = Complaints::new(settings.strict);
     let mut report = |problem: &Problem<'_>| complaints.add(problem);
     if problems > 0 {
         settings::report_unknown(environment, &mut report);
@@ -111,32 +99,23 @@ fn start(values: &Values<'_>, environment: Environment) {
     if !complete {
         settings::report_no_memory(&mut report);
     }
-    match (log_opened, log_file) {
+    match (log_started, log.file) {
         // A child that has lost the privilege to write to its parent's log says nothing.
         (Err(Errno(libc::EACCES | libc::EPERM)), _) if !settings.strict => {}
         (Err(error), Some(path)) => settings::report_no_log(path, &error, &mut report),
         _ => {}
     }
     if settings.strict && settings.has_allowlist() {
-        load_list(&state.settings, &mut report);
+        load_list(settings, &mut report);
     }
     complaints.end();
-}
-
-#[inline(never)]
-fn open_log(path: &[u8]) -> (Sinks, Result<(), Errno>) {
-    let mut buffer = [0; PATH_LENGTH];
-    match c_path(path, &mut buffer) {
-        Ok(path) => Sinks::open(Some(path)),
-        Err(error) => (Sinks::open(None).0, Err(error)),
-    }
 }
 
 /// The settings with copies of their texts, and whether there was memory for all of them.
 fn keep(settings: Settings<'_>) -> (Settings<'static>, bool) {
     let mut complete = true;
     let mut keep = |text: &[u8]| {
-        let copy = copy(text);
+        let copy = memory::copy(text);
         complete &= copy.is_some();
         copy
     };
@@ -153,35 +132,19 @@ fn keep(settings: Settings<'_>) -> (Settings<'static>, bool) {
     (kept, complete)
 }
 
-fn copy(text: &[u8]) -> Option<&'static [u8]> {
-    let mut copy = Vec::new();
-    copy.try_reserve_exact(text.len()).ok()?;
-    copy.extend_from_slice(text);
-    Some(copy.leak())
-}
-
-/// A value that lasts as long as the process; `None` if there is no memory for it.
-fn leak<T>(value: T) -> Option<&'static T> {
-    let mut place = Vec::new();
-    place.try_reserve_exact(1).ok()?;
-    place.push(value);
-    place.leak().first()
-}
-
 /// The complaints of one load.
-struct Complaints<'a> {
-    sinks: Option<&'a Sinks>,
+struct Complaints {
     strict: bool,
     count: usize,
     fatal: bool,
 }
 
-impl<'a> Complaints<'a> {
+impl Complaints {
     /// More lines would not help, and would bury the others of a log.
     const MOST: usize = 30;
 
-    fn new(sinks: Option<&'a Sinks>, strict: bool) -> Self {
-        Self { sinks, strict, count: 0, fatal: false }
+    fn new(strict: bool) -> Self {
+        Self { strict, count: 0, fatal: false }
     }
 
     /// Writes a line about a problem, unless there were many.
@@ -195,13 +158,7 @@ impl<'a> Complaints<'a> {
             } else {
                 problem.instead
             };
-            self.complain(format_args!("{}", Problem { instead, ..*problem }));
-        }
-    }
-
-    fn complain(&self, message: fmt::Arguments<'_>) {
-        if let Some(sinks) = self.sinks {
-            sinks.complain(message);
+            logging::complain(format_args!("{}", Problem { instead, ..*problem }));
         }
     }
 
@@ -209,7 +166,7 @@ impl<'a> Complaints<'a> {
     fn end(self) {
         if let Some(more) = self.count.checked_sub(Self::MOST).filter(|more| *more > 0) {
             let are = if more == 1 { "setting is" } else { "settings are" };
-            self.complain(format_args!("{more} more {are} invalid"));
+            logging::complain(format_args!("{more} more {are} invalid"));
         }
         if self.fatal {
             process::exit(settings::EXIT_CONFIG);
@@ -217,24 +174,11 @@ impl<'a> Complaints<'a> {
     }
 }
 
-/// Starts the log at the first call that the library has something to do with, so that a start writes
-/// nothing and pays for nothing, and says what is in force.
+/// Says what is in force at the first call that the library has something to do with, so that a start writes
+/// nothing.
 #[inline]
-fn start_log_once(state: &State) {
-    static DONE: AtomicBool = AtomicBool::new(false);
-    if !DONE.load(Relaxed) && !DONE.swap(true, Relaxed) {
-        start_log(state);
-    }
-}
-
-#[cold]
-#[inline(never)]
-fn start_log(State { settings, sinks }: &State) {
-    let Some((sinks, log)) = sinks.zip(settings.log) else { return };
-    process::keeping_errno(|| {
-        sinks.start(settings::log_directives(log.filter).filter_map(Result::ok));
-        log::info!("egress-shim {} is loaded: {settings}", env!("CARGO_PKG_VERSION"));
-    });
+fn log_what_is_in_force(settings: &Settings<'_>) {
+    log_once!(Level::Info, "egress-shim {} is loaded: {settings}", env!("CARGO_PKG_VERSION"));
 }
 
 // --- The allowlist -----------------------------------------------------------------------------------
@@ -274,9 +218,8 @@ enum Caller {
 }
 
 fn is_on_list(name: &[u8], caller: Caller) -> bool {
-    let state = state();
-    start_log_once(state);
-    let settings = &state.settings;
+    let settings = settings();
+    log_what_is_in_force(settings);
     if !settings.has_allowlist() || !allowlist::can_be_listed(name) {
         return false;
     }
@@ -286,7 +229,7 @@ fn is_on_list(name: &[u8], caller: Caller) -> bool {
     {
         return false;
     }
-    list(state, caller).is_some_and(|list| list.contains(name))
+    list(settings, caller).is_some_and(|list| list.contains(name))
 }
 
 /// Whether a text that is in memory names `localhost`, which no other pattern lists: what is asked so often
@@ -298,9 +241,9 @@ fn may_list_localhost(settings: &Settings<'_>) -> bool {
     })
 }
 
-fn list(state: &'static State, caller: Caller) -> Option<&'static Allowlist> {
+fn list(settings: &'static Settings<'static>, caller: Caller) -> Option<&'static Allowlist> {
     if NEXT_TRY.load(Acquire) != COMPLETE {
-        load_list_once(state, caller);
+        load_list_once(settings, caller);
     }
     // SAFETY: null, or a list that lasts as long as the process.
     unsafe { LIST.load(Acquire).as_ref() }
@@ -314,7 +257,7 @@ fn list(state: &'static State, caller: Caller) -> Option<&'static Allowlist> {
 /// long. Then nobody loads any more: that thread's next lookup does, or another thread that has waited for so
 /// long that no load takes.
 #[cold]
-fn load_list_once(state: &'static State, caller: Caller) {
+fn load_list_once(settings: &'static Settings<'static>, caller: Caller) {
     /// In seconds.
     const LONGEST_LOAD: i64 = 10;
     let (process, thread) = (process::id(), process::thread_id());
@@ -340,7 +283,7 @@ fn load_list_once(state: &'static State, caller: Caller) {
             if LOADER.compare_exchange(loader, own, AcqRel, Relaxed).is_ok() {
                 // Another thread's load may have ended since the look at the time.
                 if now >= NEXT_TRY.load(Acquire) {
-                    load_list_now(state);
+                    load_list_now(settings);
                 }
                 // Unless another thread has taken over.
                 let _ = LOADER.compare_exchange(own, 0, Release, Relaxed);
@@ -357,11 +300,11 @@ fn load_list_once(state: &'static State, caller: Caller) {
     }
 }
 
-fn load_list_now(state: &'static State) {
+fn load_list_now(settings: &'static Settings<'static>) {
     process::keeping_errno(|| {
         process::without_cancellation(|| {
-            let mut complaints = Complaints::new(state.sinks.as_ref(), false);
-            load_list(&state.settings, &mut |problem| complaints.add(problem));
+            let mut complaints = Complaints::new(false);
+            load_list(settings, &mut |problem| complaints.add(problem));
             complaints.end();
         });
     });
@@ -481,17 +424,6 @@ impl fmt::Display for Failure {
             Self::TooLarge => f.write_str(settings::TOO_LARGE),
         }
     }
-}
-
-/// The longest path that the kernel takes, with its end (`PATH_MAX` in the kernel's limits.h).
-const PATH_LENGTH: usize = 4096;
-
-fn c_path<'a>(path: &[u8], buffer: &'a mut [u8; PATH_LENGTH]) -> Result<&'a CStr, Errno> {
-    let too_long = Errno(libc::ENAMETOOLONG);
-    // What is left of the buffer is zeros.
-    let room = buffer.get_mut(..path.len()).filter(|_| path.len() < PATH_LENGTH).ok_or(too_long)?;
-    room.copy_from_slice(path);
-    CStr::from_bytes_until_nul(buffer).map_err(|_| too_long)
 }
 
 #[cfg(test)]

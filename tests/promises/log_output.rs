@@ -527,35 +527,6 @@ fn a_background_program_of_a_terminal_that_stops_those_is_not_stopped() {
     });
 }
 
-/// Only those that the write itself may raise.
-#[test]
-fn a_line_blocks_no_signal_but_sigpipe_sigxfsz_and_sigttou() {
-    in_each_environment(|environment| {
-        let scratch = Scratch::new();
-        let trace = scratch.join("trace");
-        let program = environment.shimmed(environment.program("show"), &[DEBUG]);
-        let file = || File::create(scratch.join("log")).expect("the file can be made");
-        let (master, slave) = terminal();
-        let (reader, writer) = pipe();
-        for (signal, stderr) in
-            [("TTOU", Stdio::from(slave)), ("PIPE", writer.into()), ("XFSZ", file().into())]
-        {
-            let mut command = traced(&program, "trace=rt_sigprocmask", &trace);
-            limit(command.stderr(stderr), libc::RLIMIT_FSIZE, 1 << 30);
-            let output = run_meanwhile(&mut command, |_| ());
-            expect("what it says", stdout(&output), "keepalive on 60/60/5\n");
-            let trace = fs::read_to_string(&trace).expect("strace has written its trace");
-            let sets = trace
-                .lines()
-                .filter_map(|line| line.split_once("(SIG_BLOCK, ")?.1.split_once(", "));
-            let mut sets: Vec<_> = sets.map(|(set, _)| set).collect();
-            sets.dedup();
-            expect("what is blocked", sets, [format!("[{signal}]")]);
-        }
-        drop((master, reader));
-    });
-}
-
 // --- Descriptors that are a log ------------------------------------------------------------------
 
 /// Another holder of a pipe would keep its reader waiting when the program has closed it.
