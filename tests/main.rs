@@ -40,6 +40,7 @@
 //! | a whole Debian system with the library in every process | `shipping/system.rs` |
 //! | the docs are true | `shipping/docs.rs` |
 //! | the command: running a program, `--check`, `--inspect` | `command/{run,check,inspect}.rs` |
+//! | what is completed when somebody types it | `command/completions.rs` |
 //!
 //! Some of these run on aarch64 too, under qemu (`in_each_architecture` in `harness/environment.rs`).
 //!

@@ -2,6 +2,7 @@
 //! they make set-user-ID copies, chroots and mounts.
 
 mod check;
+mod completions;
 mod inspect;
 mod run;
 
