@@ -7,7 +7,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::output::say;
+use crate::output::{reason, say};
 
 /// An address that has not answered by then is taken for a black hole.
 const LIMIT: Duration = Duration::from_secs(3);
@@ -62,7 +62,7 @@ impl Display for Attempt {
                 write!(f, "no answer in {} s: a black hole", LIMIT.as_secs())
             }
             Outcome::Refused => f.write_str("refused"),
-            Outcome::Unreachable(error) => write!(f, "unreachable: {error}"),
+            Outcome::Unreachable(error) => write!(f, "unreachable: {}", reason(error)),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::options::Options;
 use crate::output::{Failure, print, status};
 use crate::program::{self, Program};
 use crate::trial::{Answer, Keepalive, Lookup, NoAnswer, Trial};
-use crate::{library, run};
+use crate::{library, mistakes, run};
 use egress_shim_core::settings::{self, PROGRAMS};
 
 /// Together less than ten seconds. glibc turns to a second name server after five.
@@ -33,16 +33,32 @@ const NOT_REACHED: c_int = 1;
 /// # Errors
 /// What keeps the check itself from being made.
 pub fn check(
-    host: &OsStr,
+    hosts: &[OsString],
+    command: &[OsString],
+    options: &Options,
+    configuration: &Configuration,
+    environment: &Environment,
+) -> Result<c_int, Failure> {
+    let targets: Vec<_> = hosts.iter().map(|host| Target::parse(host)).collect::<Result<_, _>>()?;
+    if let Some(name) = command.first() {
+        find_program(name, &run::path(environment), options)?;
+    }
+    let mut worst = REACHED;
+    for target in &targets {
+        worst = worst.max(check_one(target, command, options, configuration, environment.clone())?);
+    }
+    Ok(worst)
+}
+
+fn check_one(
+    target: &Target,
     command: &[OsString],
     options: &Options,
     configuration: &Configuration,
     mut environment: Environment,
 ) -> Result<c_int, Failure> {
-    let target = Target::parse(host)?;
     tell("egress-shim", env!("CARGO_PKG_VERSION"))?;
-    let Verdict(status, line) =
-        verdict(&target, command, options, configuration, &mut environment)?;
+    let Verdict(status, line) = verdict(target, command, options, configuration, &mut environment)?;
     print(&format!("{line}\n"))?;
     Ok(status)
 }
@@ -73,7 +89,7 @@ fn verdict(
     }
 
     let path = run::path(environment);
-    let (file, program) = program_to_try(command, &path, &library, host)?;
+    let (file, program) = program_to_try(command, &path, &library, host, options)?;
     if let Some(obstacle) = program.obstacle(&library) {
         if !obstacle.loads {
             tell("loaded", format_args!("no, not by {}", program.file.display()))?;
@@ -402,10 +418,11 @@ fn program_to_try(
     path: &OsStr,
     library: &Path,
     host: &str,
+    options: &Options,
 ) -> Result<(PathBuf, Program), Failure> {
     match command.first() {
         Some(name) => {
-            let file = program::find(name, path)?;
+            let file = find_program(name, path, options)?;
             let program = program::examine(&file, path)?;
             Ok((file, program))
         }
@@ -415,6 +432,14 @@ fn program_to_try(
             Failure::new(status::FAILED, format!("{why}: --check {host} -- COMMAND"))
         }),
     }
+}
+
+/// The file of COMMAND.
+fn find_program(name: &OsStr, path: &OsStr, options: &Options) -> Result<PathBuf, Failure> {
+    program::find(name, path).map_err(|failure| Failure {
+        message: failure.message + &mistakes::not_found(options, path),
+        ..failure
+    })
 }
 
 /// Programs that may be run without arguments, though they should not get that far.

@@ -14,11 +14,11 @@ use std::path::Path;
 use crate::environment::Environment;
 use crate::library;
 use crate::options::Options;
-use crate::output::{Failure, status};
+use crate::output::{Failure, reason, status};
 use egress_shim_core::allowlist::{self, Allowlist, Source};
 use egress_shim_core::settings::{
-    self, CHECK, IPV4_ONLY, IPV4_ONLY_FILE, Keepalive, Kind, LARGEST_FILE, Problem, STRICT,
-    Settings, ValueKind, Values,
+    self, CHECK, Escaped, IPV4_ONLY, IPV4_ONLY_FILE, Keepalive, Kind, LARGEST_FILE, Problem,
+    STRICT, Settings, ValueKind, Values,
 };
 
 /// The settings in force.
@@ -65,9 +65,9 @@ impl Configuration {
         }
     }
 
-    /// Reads the settings of an environment, and the files that they name. A lenient command runs in spite of what is
-    /// wrong.
-    pub fn of(environment: &Environment, lenient: bool) -> Self {
+    /// Reads the settings of an environment, which has those of the options, and the files that they name. With
+    /// `--lenient` COMMAND runs although a setting is invalid.
+    pub fn of(environment: &Environment, options: &Options) -> Self {
         let mut problems = Vec::new();
         let mut report = |problem: &Problem<'_>| {
             // A valid setting that is questionable is reported by the library.
@@ -76,20 +76,22 @@ impl Configuration {
             }
             let refused =
                 &format_args!("COMMAND is not run (--lenient runs it, {})", problem.instead);
-            let instead = if lenient { problem.instead } else { refused };
-            problems.push(Problem { instead, ..*problem }.to_string());
+            let instead = if options.lenient { problem.instead } else { refused };
+            problems.push(message(&Problem { instead, ..*problem }, options));
         };
         let (mut configuration, settings) = Self::parse(environment, &mut report);
         if let Some(path) = settings.ipv4_only_file {
             match read(path) {
                 Ok(text) => configuration.file = Some((path.to_vec(), text)),
-                Err(error) => settings::report_no_list(Some(path), &error, false, &mut report),
+                Err(error) => {
+                    settings::report_no_list(Some(path), &reason(&error), false, &mut report);
+                }
             }
         }
         if let Some(path) = settings.log.and_then(|log| log.file)
             && let Err(error) = can_be_appended_to(path)
         {
-            settings::report_no_log(path, &error, &mut report);
+            settings::report_no_log(path, &reason(&error), &mut report);
         }
         configuration.allowlist_reporting(&mut report);
         configuration.problems = problems;
@@ -171,6 +173,62 @@ impl Configuration {
             environment.remove(IPV4_ONLY_FILE.variable);
         }
     }
+}
+
+/// The message about a problem. It names the option that the invalid part was typed in, or the variable.
+fn message(problem: &Problem<'_>, options: &Options) -> String {
+    let has_part = |value: &[u8]| {
+        let length = problem.part.len().max(1);
+        problem.part.is_empty() || value.windows(length).any(|part| part == problem.part)
+    };
+    let of_variable = options
+        .settings
+        .iter()
+        .rev()
+        .filter(|(row, _)| row.variable.as_bytes() == problem.variable);
+    // The path of a file was made absolute; a pattern stands in the file itself.
+    let typed = of_variable
+        .into_iter()
+        .find(|(row, value)| row.kind == ValueKind::File || has_part(value.as_bytes()));
+    let Some((row, value)) = typed else { return problem.to_string() };
+    let Problem { part, must, instead, .. } = problem;
+    let place = match problem.place {
+        Some((_, line)) => format!("line {line}: "),
+        None => String::new(),
+    };
+    let is_whole = problem.place.is_none()
+        && (row.kind == ValueKind::File || value.as_bytes().trim_ascii() == *part);
+    let part = if is_whole { String::new() } else { format!("\"{}\": ", Escaped(part)) };
+    let value = Escaped(value.as_bytes());
+    format!("{} {value}: {place}{part}{must}; {instead}", row.option)
+}
+
+/// The settings in force and `LD_PRELOAD`, one `NAME=VALUE` on each line, as files for `docker run --env-file`,
+/// systemd's `EnvironmentFile=` and the like have them.
+///
+/// # Errors
+/// A value that does not fit on a line.
+pub fn lines(environment: &Environment) -> Result<String, Failure> {
+    let mut text = String::new();
+    let names = settings::TABLE.iter().map(|row| (row.variable, row.kind));
+    for (name, kind) in names.chain([("LD_PRELOAD", ValueKind::File)]) {
+        let Some(value) = environment.get(name) else { continue };
+        let Ok(value) = str::from_utf8(value) else {
+            let message = format!("{name}: a value that is not UTF-8 cannot be printed as a line");
+            return Err(Failure::new(status::FAILED, message));
+        };
+        // White space separates patterns and names as commas do.
+        let value = match kind {
+            ValueKind::List => value.split_ascii_whitespace().collect::<Vec<_>>().join(","),
+            _ => value.trim().to_owned(),
+        };
+        if value.contains(char::is_control) {
+            let message = format!("{name}: a value with a line break cannot be printed as a line");
+            return Err(Failure::new(status::FAILED, message));
+        }
+        text.extend([name, "=", value.as_str(), "\n"]);
+    }
+    Ok(text)
 }
 
 /// The settings that an environment has, one line each.

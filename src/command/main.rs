@@ -7,6 +7,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`options`] | the command line: one definition for parser, help, manual page and completions |
+//! | [`mistakes`] | messages for a command line that is wrong |
 //! | [`environment`] | the environment, byte for byte |
 //! | [`configuration`] | the settings in force: read, judged, handed on |
 //! | [`library`] | where the library is |
@@ -28,6 +29,7 @@ mod configuration;
 mod environment;
 mod inspect;
 mod library;
+mod mistakes;
 mod options;
 mod output;
 #[cfg(feature = "pages")]
@@ -53,17 +55,17 @@ extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
         let word = unsafe { CStr::from_ptr(*words.add(index)) };
         OsStr::from_bytes(word.to_bytes()).to_owned()
     });
-    act(words.collect()).unwrap_or_else(|failure| {
+    act(&words.collect::<Vec<_>>()).unwrap_or_else(|failure| {
         say(failure.message);
         failure.status
     })
 }
 
-fn act(words: Vec<OsString>) -> Result<c_int, Failure> {
+fn act(words: &[OsString]) -> Result<c_int, Failure> {
     let mut environment = Environment::of_this_process();
     let path = run::path(&environment);
     #[cfg(feature = "pages")]
-    if let [_, option, directory] = words.as_slice()
+    if let [_, option, directory] = words
         && option == "--pages"
     {
         return pages::write(directory);
@@ -72,20 +74,25 @@ fn act(words: Vec<OsString>) -> Result<c_int, Failure> {
     let command = match &options.task {
         Task::Print(text) => return print(text).map(|()| 0),
         Task::Inspect(process) => return inspect::inspect(process),
+        Task::PrintEnvironment => &Vec::new(),
         Task::Check(_, command) | Task::Run(command) => command,
     };
     Configuration::apply(&options, &mut environment);
-    let configuration = Configuration::of(&environment, options.lenient);
-    if let Task::Check(host, _) = &options.task {
-        return check::check(host, command, &options, &configuration, environment);
+    let configuration = Configuration::of(&environment, &options);
+    if let Task::Check(hosts, _) = &options.task {
+        return check::check(hosts, command, &options, &configuration, &environment);
     }
     if !options.lenient {
         configuration.refuse_problems()?;
     }
     let library = library::find(options.library.as_deref())?;
+    if let Task::PrintEnvironment = options.task {
+        configuration.hand_on(&mut environment);
+        run::preload(&mut environment, &library);
+        return print(&configuration::lines(&environment)?).map(|()| 0);
+    }
     let file = program::find(&command[0], &path).map_err(|failure| Failure {
-        message: failure.message
-            + &options::forgotten_value(&options.settings, &path).unwrap_or_default(),
+        message: failure.message + &mistakes::not_found(&options, &path),
         ..failure
     })?;
     let program = program::examine(&file, &path)?;

@@ -5,9 +5,10 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::{Display, Write};
 
 use clap::builder::OsStringValueParser;
-use clap::error::{ContextKind, ErrorKind};
+use clap::error::ErrorKind;
 use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 
+use crate::mistakes;
 use crate::output::{Failure, status};
 use crate::program;
 use egress_shim_core::settings::{Row, TABLE, ValueKind};
@@ -28,8 +29,10 @@ pub struct Options {
 pub enum Task {
     /// Run COMMAND with its arguments, at least one word.
     Run(Vec<OsString>),
-    /// Check `HOST[:PORT]`, with COMMAND if there is one.
-    Check(OsString, Vec<OsString>),
+    /// Print the variables that COMMAND would get.
+    PrintEnvironment,
+    /// Check each `HOST[:PORT]`, with COMMAND if there is one.
+    Check(Vec<OsString>, Vec<OsString>),
     /// Look at the process with this PID.
     Inspect(OsString),
     /// Text for standard output: the help, the version.
@@ -44,7 +47,8 @@ COMMAND takes over this very process: its PID, signals, descriptors and exit
 status are its own.";
 
 const USAGE: &str = "egress-shim [OPTION]... [--] COMMAND [ARG]...
-       egress-shim [OPTION]... --check HOST[:PORT] [-- COMMAND]
+       egress-shim [OPTION]... --check HOST[:PORT]... [-- COMMAND]
+       egress-shim [OPTION]... --print-environment
        egress-shim --inspect PID";
 
 const TEMPLATE: &str = "\
@@ -104,7 +108,10 @@ pub fn definition() -> Command {
         .arg(Arg::new("lenient").long("lenient").action(ArgAction::SetTrue).help(
             "run COMMAND in spite of a wrong setting, which is ignored (default: report it and exit 78)",
         ))
-        .arg(value("check", "check", "HOST[:PORT]", check).value_hint(ValueHint::Hostname))
+        .arg(Arg::new("print-environment").long("print-environment").action(ArgAction::SetTrue).help(
+            "run nothing; print the variables that COMMAND would get, NAME=VALUE on each line",
+        ))
+        .arg(value("check", "check", "HOST[:PORT]", check).action(ArgAction::Append))
         .arg(value("inspect", "inspect", "PID", inspect))
         .arg(
             Arg::new("command")
@@ -181,7 +188,7 @@ fn fill(text: &str, width: usize) -> Vec<String> {
 ///
 /// # Errors
 /// What is wrong with it, and what would be right.
-pub fn parse(words: Vec<OsString>, path: &OsStr) -> Result<Options, Failure> {
+pub fn parse(words: &[OsString], path: &OsStr) -> Result<Options, Failure> {
     let mut matches = match definition().try_get_matches_from(words) {
         Ok(matches) => matches,
         Err(error) => {
@@ -192,7 +199,7 @@ pub fn parse(words: Vec<OsString>, path: &OsStr) -> Result<Options, Failure> {
                     library: None,
                     task: Task::Print(error.to_string()),
                 }),
-                _ => Err(wrong(&error)),
+                _ => Err(mistakes::refused(&error, words)),
             };
         }
     };
@@ -203,14 +210,18 @@ pub fn parse(words: Vec<OsString>, path: &OsStr) -> Result<Options, Failure> {
         }
     }
     let library = take(&mut matches, "library")?;
-    let check = take(&mut matches, "check")?;
+    let hosts = matches.remove_many::<OsString>("check").into_iter().flatten();
+    let hosts: Vec<_> = hosts.map(|host| not_empty("--check", host)).collect::<Result<_, _>>()?;
     let inspect = take(&mut matches, "inspect")?;
     let command: Vec<_> =
         matches.remove_many::<OsString>("command").into_iter().flatten().collect();
-    let task = match (check, inspect) {
-        (Some(_), Some(_)) => return Err(usage("--check and --inspect cannot go together")),
-        (Some(host), None) => Task::Check(host, command),
-        (None, Some(pid)) => {
+    let task = match inspect {
+        Some(_) if !hosts.is_empty() => {
+            return Err(usage("--check and --inspect cannot go together"));
+        }
+        None if !hosts.is_empty() => Task::Check(hosts, command),
+        None if matches.get_flag("print-environment") => Task::PrintEnvironment,
+        Some(pid) => {
             let of_settings = settings.iter().map(|(row, _)| row.option.into());
             let of_library = library.iter().map(|_| "--library".into());
             let mut words = of_settings.chain(of_library).chain(command);
@@ -222,13 +233,13 @@ pub fn parse(words: Vec<OsString>, path: &OsStr) -> Result<Options, Failure> {
             }
             Task::Inspect(pid)
         }
-        (None, None) if command.is_empty() => {
+        None if command.is_empty() => {
             let forgotten = forgotten_value(&settings, path).unwrap_or_default();
             return Err(usage(format!(
                 "no COMMAND to run, as in: egress-shim --ipv4-only HOST curl https://HOST/{forgotten}"
             )));
         }
-        (None, None) => Task::Run(command),
+        None => Task::Run(command),
     };
     Ok(Options { settings, lenient: matches.get_flag("lenient"), library, task })
 }
@@ -243,7 +254,8 @@ fn not_empty(option: &str, value: OsString) -> Result<OsString, Failure> {
     if value.is_empty() { Err(missing_value(option)) } else { Ok(value) }
 }
 
-fn missing_value(option: &str) -> Failure {
+/// The failure of an option without its value.
+pub fn missing_value(option: &str) -> Failure {
     const OTHERS: [(&str, &str, &str); 3] = [
         ("--library", "PATH", "/usr/local/lib/libegress_shim.so"),
         ("--check", "HOST", "api.example.com"),
@@ -268,33 +280,7 @@ pub fn forgotten_value(settings: &[(&'static Row, OsString)], path: &OsStr) -> O
     ))
 }
 
-/// What clap has to say, in our words.
-fn wrong(error: &clap::Error) -> Failure {
-    let context = |kind| error.get(kind).map(ToString::to_string).unwrap_or_default();
-    let arg = context(ContextKind::InvalidArg);
-    // As clap shows it: `--keepalive <SPEC>`.
-    let option = arg.split([' ', '=']).next().unwrap_or_default();
-    match error.kind() {
-        ErrorKind::UnknownArgument => {
-            let suggested = context(ContextKind::SuggestedArg);
-            let meant = if suggested.is_empty() {
-                String::new()
-            } else {
-                format!(" (did you mean {suggested}?)")
-            };
-            usage(format!(
-                "unknown option {option}{meant}; a COMMAND that begins with '-' goes after '--'"
-            ))
-        }
-        ErrorKind::InvalidValue => missing_value(option),
-        ErrorKind::TooManyValues => usage(format!("{option} takes no value")),
-        ErrorKind::ArgumentConflict => {
-            usage(format!("{option} is given twice, but there can be only one"))
-        }
-        _ => usage(error.to_string().trim_end()),
-    }
-}
-
-fn usage(message: impl Display) -> Failure {
+/// A failure of usage.
+pub fn usage(message: impl Display) -> Failure {
     Failure::new(status::FAILED, format!("{message}; see egress-shim --help"))
 }

@@ -55,3 +55,10 @@ pub fn print(text: &str) -> Result<(), Failure> {
         .and_then(|()| out.flush())
         .map_err(|error| Failure::new(status::FAILED, format!("standard output: {error}")))
 }
+
+/// The reason of an error, as strerror(3) has it: std adds the number, which helps nobody.
+pub fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    let number = text.rfind(" (os error ").filter(|_| error.raw_os_error().is_some());
+    text[..number.unwrap_or(text.len())].to_owned()
+}

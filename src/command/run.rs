@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::environment::{Environment, pointers};
 use crate::library;
-use crate::output::{Failure, status};
+use crate::output::{Failure, reason, status};
 use crate::program::Program;
 
 /// Where programs are looked for.
@@ -50,7 +50,7 @@ pub fn exec(
             let interpreter = interpreter.display();
             format!("{file} cannot be run: its loader (ELF interpreter) {interpreter} is not there")
         }
-        None => format!("{file} cannot be run: {error}"),
+        None => format!("{file} cannot be run: {}", reason(&error)),
     };
     Err(Failure::new(status::CANNOT_RUN, message))
 }

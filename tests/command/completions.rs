@@ -62,7 +62,7 @@ fn completes(shell: &str, file: &str, lines: &[&str]) {
     let seen = output(command.current_dir(text(&scratch.0)));
     let seen: Vec<_> = seen.lines().collect();
     for (line, (typed, wanted)) in seen.iter().zip(&cases) {
-        let wanted = wanted.split(' ').map(|word| format!("<{word}>")).collect::<String>();
+        let wanted = format!("<{}>", wanted.replace(' ', "><"));
         // zsh puts a = after an option of ours.
         let words = line.replace("--ipv4-only-file=hosts", "--ipv4-only-file><hosts");
         assert_eq!(words, wanted, "{shell}: {typed}");

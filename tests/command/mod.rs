@@ -4,6 +4,7 @@
 mod check;
 mod completions;
 mod inspect;
+mod mistakes;
 mod run;
 
 use std::ffi::OsStr;

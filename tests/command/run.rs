@@ -227,7 +227,7 @@ fn a_relative_file_is_for_programs_in_every_directory() {
 #[test]
 fn a_wrong_setting_is_fatal_unless_lenient() {
     let mut strict = shim(&["--keepalive", "idle=nonsense", "echo", "ran"]);
-    fails(&mut strict, 78, &["EGRESS_SHIM_KEEPALIVE", "nonsense"]);
+    fails(&mut strict, 78, &["--keepalive idle=nonsense: idle must be"]);
 
     let child =
         ["--keepalive", "idle=45", "sh", "-c", "EGRESS_SHIM_KEEPALIVE=nonsense; /bin/echo ran"];
@@ -675,13 +675,13 @@ fn each_wrong_setting_is_refused_before_anything_runs() {
     let scratch = Public::new();
     let list = scratch.write("list", "a.example\nb..example # two dots\n");
     for (arguments, words) in [
-        (["--ipv4-only", "a..b"], "\"a..b\""),
-        (["--ipv4-only-file", "/no/such"], "\"/no/such\""),
+        (["--ipv4-only", "a..b"], "--ipv4-only a..b: "),
+        (["--ipv4-only-file", "/no/such"], "--ipv4-only-file /no/such: "),
         (["--ipv4-only-file", text(&list)], "line 2: \"b..example\""),
         (["--ipv4-only-file", "/dev/null"], "not a regular file"),
-        (["--program", "/bin/x"], "\"/bin/x\""),
-        (["--log", "loud"], "\"loud\""),
-        (["--log-file", "/no/such/log"], "\"/no/such/log\""),
+        (["--program", "/bin/x"], "--program /bin/x: "),
+        (["--log", "loud"], "--log loud: "),
+        (["--log-file", "/no/such/log"], "--log-file /no/such/log: "),
     ] {
         let way_out = "COMMAND is not run (--lenient runs it, ";
         fails(shim(&arguments).args(["echo", "ran"]), 78, &[words, "must be", way_out]);
@@ -745,7 +745,15 @@ fn a_log_file_that_is_not_there_is_left_for_the_program_to_make() {
 
 #[test]
 fn each_option_that_is_no_setting_is_known() {
-    for option in ["--library", "--lenient", "--check", "--inspect", "--help", "--version"] {
+    for option in [
+        "--library",
+        "--lenient",
+        "--print-environment",
+        "--check",
+        "--inspect",
+        "--help",
+        "--version",
+    ] {
         let help = output(&mut shim(&["--help"]));
         assert!(help.contains(option), "{option} in {help}");
     }
@@ -866,7 +874,7 @@ fn a_root_with_a_program_and_its_libraries_is_enough() {
     assert!(!scratch.0.join("bin/sh").exists() && !scratch.0.join("proc").exists());
     assert_eq!(output(&mut inside(&["--ipv4-only", "a.example", "true"])), "");
     fails(&mut inside(&["no-such"]), 127, &["not found"]);
-    fails(&mut inside(&["--keepalive", "x", "true"]), 78, &["EGRESS_SHIM_KEEPALIVE"]);
+    fails(&mut inside(&["--keepalive", "x", "true"]), 78, &["--keepalive x: "]);
     let checked = run(&mut inside(&["--check", "127.0.0.1:1"]));
     assert!(checked.out.contains("loaded      yes, by "), "without /proc too: {checked:?}");
 }

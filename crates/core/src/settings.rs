@@ -362,7 +362,7 @@ impl fmt::Display for Problem<'_> {
 }
 
 /// A part, a name or a path in a message: printable, and cut so that a line with two of them is not.
-struct Escaped<'a>(&'a [u8]);
+pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
