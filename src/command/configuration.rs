@@ -110,6 +110,17 @@ impl Configuration {
         Self { problems, ..configuration }
     }
 
+    /// The keepalive that `--rescue` gives to connections.
+    ///
+    /// # Errors
+    /// A setting is invalid, or keepalive is off.
+    pub fn of_rescue(environment: &Environment) -> Result<Keepalive, Failure> {
+        let configuration = Self::of_other(environment);
+        configuration.refuse_problems()?;
+        let off = "--rescue switches keepalive on, so --keepalive off has no place here; see egress-shim --help";
+        configuration.keepalive.ok_or_else(|| Failure::new(status::FAILED, off))
+    }
+
     fn parse<'a>(
         environment: &'a Environment,
         report: settings::Report<'_>,

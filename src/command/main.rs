@@ -15,6 +15,7 @@
 //! | [`run`] | execve(2) |
 //! | [`check`], [`trial`], [`attempts`] | `--check`, the question to the library in a program, the connections that are tried |
 //! | [`inspect`], [`sockets`] | `--inspect`, and the TCP connections of a process |
+//! | [`rescue`], [`duplicates`], [`sock_destroy`], [`refusal`] | `--rescue`, and what it takes |
 //! | [`output`] | what the command says, and the status that it ends with |
 //!
 //! The settings and the host patterns are those of `egress_shim_core`, which the library reads too.
@@ -26,6 +27,7 @@
 mod attempts;
 mod check;
 mod configuration;
+mod duplicates;
 mod environment;
 mod inspect;
 mod library;
@@ -35,7 +37,10 @@ mod output;
 #[cfg(feature = "pages")]
 mod pages;
 mod program;
+mod refusal;
+mod rescue;
 mod run;
+mod sock_destroy;
 mod sockets;
 mod trial;
 
@@ -74,10 +79,13 @@ fn act(words: &[OsString]) -> Result<c_int, Failure> {
     let command = match &options.task {
         Task::Print(text) => return print(text).map(|()| 0),
         Task::Inspect(process) => return inspect::inspect(process),
-        Task::PrintEnvironment => &Vec::new(),
+        Task::PrintEnvironment | Task::Rescue(..) => &Vec::new(),
         Task::Check(_, command) | Task::Run(command) => command,
     };
     Configuration::apply(&options, &mut environment);
+    if let Task::Rescue(process, is_dry) = &options.task {
+        return rescue::rescue(process, &Configuration::of_rescue(&environment)?, *is_dry);
+    }
     let configuration = Configuration::of(&environment, &options);
     if let Task::Check(hosts, _) = &options.task {
         return check::check(hosts, command, &options, &configuration, &environment);

@@ -11,7 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use crate::mistakes;
 use crate::output::{Failure, status};
 use crate::program;
-use egress_shim_core::settings::{Row, TABLE, ValueKind};
+use egress_shim_core::settings::{KEEPALIVE, Row, TABLE, ValueKind};
 
 /// What a command line asks for.
 pub struct Options {
@@ -35,6 +35,8 @@ pub enum Task {
     Check(Vec<OsString>, Vec<OsString>),
     /// Look at the process with this PID.
     Inspect(OsString),
+    /// Rescue the connections of the process with this PID, or only say what would be done.
+    Rescue(OsString, bool),
     /// Text for standard output: the help, the version.
     Print(String),
 }
@@ -49,7 +51,8 @@ status are its own.";
 const USAGE: &str = "egress-shim [OPTION]... [--] COMMAND [ARG]...
        egress-shim [OPTION]... --check HOST[:PORT]... [-- COMMAND]
        egress-shim [OPTION]... --print-environment
-       egress-shim --inspect PID";
+       egress-shim --inspect PID
+       egress-shim [--keepalive SPEC] --rescue PID [--dry-run]";
 
 const TEMPLATE: &str = "\
 Usage: {usage}
@@ -76,6 +79,7 @@ Exit status: COMMAND's own, or
   127  COMMAND was not found
 Of --check: 0 if the host is reached with these settings, 1 if it is not, or
 only after a wait. Of --inspect: 0 if nothing is amiss, 1 if something is.
+Of --rescue: 0 if all is rescued or nothing was wrong, 1 if something is left.
 
 Example:
   egress-shim --ipv4-only api.openai.com --keepalive idle=45 -- python3 app.py";
@@ -103,6 +107,9 @@ pub fn definition() -> Command {
                  it, whether PORT answers over IPv4 and IPv6, and what to do (default: port 443)";
     let inspect = "look at a running process: whether the library is in it, with which settings, and \
                    its TCP connections; in a container, PID is 1";
+    let rescue = "rescue the TCP connections of a running process that hang, with no restart: switch \
+                  keepalive on, end those that the network has forgotten, and end connects to IPv6 \
+                  addresses that do not answer (Linux 5.6 or later)";
     command
         .arg(library.overrides_with("library").value_hint(ValueHint::FilePath))
         .arg(Arg::new("lenient").long("lenient").action(ArgAction::SetTrue).help(
@@ -113,6 +120,10 @@ pub fn definition() -> Command {
         ))
         .arg(value("check", "check", "HOST[:PORT]", check).action(ArgAction::Append))
         .arg(value("inspect", "inspect", "PID", inspect))
+        .arg(value("rescue", "rescue", "PID", rescue))
+        .arg(Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help(
+            "with --rescue: change nothing, and report what would be done",
+        ))
         .arg(
             Arg::new("command")
                 .value_name("COMMAND")
@@ -213,33 +224,43 @@ pub fn parse(words: &[OsString], path: &OsStr) -> Result<Options, Failure> {
     let hosts = matches.remove_many::<OsString>("check").into_iter().flatten();
     let hosts: Vec<_> = hosts.map(|host| not_empty("--check", host)).collect::<Result<_, _>>()?;
     let inspect = take(&mut matches, "inspect")?;
+    let rescue = take(&mut matches, "rescue")?;
     let command: Vec<_> =
         matches.remove_many::<OsString>("command").into_iter().flatten().collect();
-    let task = match inspect {
-        Some(_) if !hosts.is_empty() => {
-            return Err(usage("--check and --inspect cannot go together"));
-        }
-        None if !hosts.is_empty() => Task::Check(hosts, command),
-        None if matches.get_flag("print-environment") => Task::PrintEnvironment,
-        Some(pid) => {
-            let of_settings = settings.iter().map(|(row, _)| row.option.into());
-            let of_library = library.iter().map(|_| "--library".into());
-            let mut words = of_settings.chain(of_library).chain(command);
-            if let Some(word) = words.next() {
-                let word = word.display();
-                return Err(usage(format!(
-                    "--inspect changes and runs nothing, so '{word}' has no place here"
-                )));
-            }
+    let is_dry = matches.get_flag("dry-run");
+    if is_dry && rescue.is_none() {
+        return Err(usage("--dry-run goes with --rescue"));
+    }
+    // What --inspect and --rescue do not take.
+    let of_settings = settings.iter().map(|(row, _)| row.option);
+    let of_settings = of_settings.filter(|&option| rescue.is_none() || option != KEEPALIVE.option);
+    let of_library = library.iter().map(|_| "--library");
+    let mut words =
+        of_settings.chain(of_library).map(OsString::from).chain(command.iter().cloned());
+    let word = words.next();
+    let refuse = |does: &str| match &word {
+        Some(word) => Err(usage(format!("{does}, so '{}' has no place here", word.display()))),
+        None => Ok(()),
+    };
+    let task = match (&hosts[..], inspect, rescue) {
+        ([_, ..], None, None) => Task::Check(hosts, command),
+        ([], Some(pid), None) => {
+            refuse("--inspect changes and runs nothing")?;
             Task::Inspect(pid)
         }
-        None if command.is_empty() => {
+        ([], None, Some(pid)) => {
+            refuse("--rescue runs nothing and takes no setting but --keepalive")?;
+            Task::Rescue(pid, is_dry)
+        }
+        ([], None, None) if matches.get_flag("print-environment") => Task::PrintEnvironment,
+        ([], None, None) if command.is_empty() => {
             let forgotten = forgotten_value(&settings, path).unwrap_or_default();
             return Err(usage(format!(
                 "no COMMAND to run, as in: egress-shim --ipv4-only HOST curl https://HOST/{forgotten}"
             )));
         }
-        None => Task::Run(command),
+        ([], None, None) => Task::Run(command),
+        _ => return Err(usage("--check, --inspect and --rescue cannot go together")),
     };
     Ok(Options { settings, lenient: matches.get_flag("lenient"), library, task })
 }
@@ -256,10 +277,11 @@ fn not_empty(option: &str, value: OsString) -> Result<OsString, Failure> {
 
 /// The failure of an option without its value.
 pub fn missing_value(option: &str) -> Failure {
-    const OTHERS: [(&str, &str, &str); 3] = [
+    const OTHERS: [(&str, &str, &str); 4] = [
         ("--library", "PATH", "/usr/local/lib/libegress_shim.so"),
         ("--check", "HOST", "api.example.com"),
         ("--inspect", "PID", "1"),
+        ("--rescue", "PID", "1"),
     ];
     let of_settings = TABLE.iter().map(|row| (row.option, row.metavariable, row.example));
     let known = of_settings.chain(OTHERS).find(|(known, ..)| *known == option);

@@ -5,6 +5,7 @@ mod check;
 mod completions;
 mod inspect;
 mod mistakes;
+mod rescue;
 mod run;
 
 use std::ffi::OsStr;

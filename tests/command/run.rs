@@ -813,7 +813,10 @@ fn wrong_usage_is_125_and_says_what_is_right() {
         'true' has no place here: --inspect|1|true|
         '--log' has no place here: --log|warn|--inspect|1|
         '--library' has no place here: --inspect|1|--library|/x|
-        --check and --inspect cannot go together: --check|a.example|--inspect|1|";
+        --check, --inspect and --rescue cannot go together: --check|a.example|--inspect|1|
+        --rescue runs nothing and takes no setting but --keepalive, so '--log' has no place here: --rescue|1|--log|warn|
+        --rescue switches keepalive on, so --keepalive off has no place here: --keepalive|off|--rescue|1|
+        --dry-run goes with --rescue: --dry-run|--inspect|1|";
     for case in cases.trim().lines() {
         let (message, words) = case.trim().rsplit_once(':').expect("a case has a colon");
         let words = words.trim().split_terminator('|').collect::<Vec<_>>();

@@ -8,7 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::LazyLock;
 
 use super::ROOT;
-use super::run::inside;
+use super::run::{expect_says, inside, with};
 
 /// A network in which dual.example.com, other.example.com and, in /etc/hosts, many.example.com have
 /// addresses of both families. It goes when the process of the tests ends.
@@ -109,6 +109,14 @@ impl Lab {
         let holder = format!("/proc/{}/ns", self.value(key));
         let open = |name| File::open(format!("{holder}/{name}")).expect("the holder lives");
         inside(command, ["net", "mnt"].map(open).into())
+    }
+
+    /// Has the NAT say nothing to packets of a connection that it has forgotten, as some do. (The lab's
+    /// own sends a reset.)
+    pub fn drop_what_is_forgotten(&self) {
+        let gateway = self.value("gateway");
+        let rule = "insert rule ip filter forward iifname client ct state invalid drop";
+        expect_says(with(Command::new("nsenter"), ["-t", gateway, "-n", "nft", rule]), "");
     }
 
     /// A command on the client.

@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::harness::lab::Lab;
-use crate::harness::run::{expect_says, run_for, stdout, with};
+use crate::harness::run::{run_for, stdout, with};
 use crate::harness::{Environment, expect, on_this_machine};
 
 /// The gateway forgets a connection after this silence.
@@ -171,15 +171,6 @@ fn own_idle(environment: &Environment) {
     });
 }
 
-/// Has the NAT say nothing to packets of a connection that it has forgotten, as some do. (The lab's
-/// own sends a reset.)
-fn drop_what_is_forgotten(lab: &Lab) {
-    let gateway = lab.file("gateway").display().to_string();
-    let rule = "insert rule ip filter forward iifname client ct state invalid drop";
-    let words = ["-t", &gateway, "-n", "nft", rule];
-    expect_says(with(Command::new("nsenter"), words), "");
-}
-
 /// A program that writes on a connection which has been silent for longer than the NAT remembers,
 /// and says how its wait for the answer ends.
 const WRITE_LATE: &str = "
@@ -213,7 +204,7 @@ fn a_write_that_nobody_acknowledges_fails_after_the_user_timeout() {
 
 fn user_timeout(environment: &Environment) {
     let lab = Lab::start(&["--idle-timeout", IDLE_TIMEOUT]);
-    drop_what_is_forgotten(&lab);
+    lab.drop_what_is_forgotten();
     let python = |keepalive, program| {
         let command = environment.shimmed("/usr/bin/python3", &[("KEEPALIVE", keepalive)]);
         lab.client(with(command, ["-c", program]))

@@ -1,0 +1,267 @@
+//! The TCP sockets of other processes, each seen and changed through a duplicate (`pidfd_getfd`(2)).
+//!
+//! A duplicate is closed as soon as it has been used: while one is open, the program's own close(2) sends no FIN.
+//! The duplicate tells all there is to know, also of a socket in another network namespace.
+
+use std::ffi::c_int;
+use std::fs;
+use std::io;
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::Duration;
+
+use egress_shim_core::settings::Timings;
+use rustix::io::Errno;
+use rustix::net::sockopt;
+use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
+
+// The states of a connection: `include/net/tcp_states.h` in the kernel.
+/// `TCP_ESTABLISHED`.
+pub const ESTABLISHED: u8 = 1;
+/// `TCP_SYN_SENT`.
+pub const SYN_SENT: u8 = 2;
+
+/// A process, held by a descriptor: another one that gets its PID later is not taken for it.
+pub struct Process {
+    /// The PID in this PID namespace.
+    pub id: i32,
+    pidfd: OwnedFd,
+}
+
+impl Process {
+    /// Opens a process.
+    ///
+    /// # Errors
+    /// Those of `pidfd_open`(2).
+    pub fn open(id: i32) -> Result<Self, Errno> {
+        let pid = Pid::from_raw(id).filter(|_| id > 0).ok_or(Errno::SRCH)?;
+        Ok(Self { id, pidfd: pidfd_open(pid, PidfdFlags::empty())? })
+    }
+
+    /// The numbers and the inodes of the descriptors that are sockets.
+    ///
+    /// # Errors
+    /// The descriptors cannot be listed, mostly for lack of a privilege.
+    pub fn sockets(&self) -> io::Result<Vec<(RawFd, u64)>> {
+        let entries = fs::read_dir(format!("/proc/{}/fd", self.id))?;
+        Ok(entries
+            .flatten()
+            .filter_map(|entry| {
+                let target = fs::read_link(entry.path()).ok()?;
+                let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
+                Some((entry.file_name().to_str()?.parse().ok()?, inode.parse().ok()?))
+            })
+            .collect())
+    }
+
+    /// A duplicate of a descriptor of the process.
+    ///
+    /// # Errors
+    /// Those of `pidfd_getfd`(2): `EBADF` and `ESRCH` where the program has closed it or has ended.
+    pub fn duplicate(&self, descriptor: RawFd) -> Result<Socket, Errno> {
+        pidfd_getfd(&self.pidfd, descriptor, PidfdGetfdFlags::empty()).map(Socket)
+    }
+}
+
+/// Whether this process may call `pidfd_getfd`(2) at all: the kernel never refuses a process its own descriptors, so
+/// a refusal comes from a system call filter, or from a kernel that lacks the call.
+///
+/// # Errors
+/// The refusal.
+pub fn may_duplicate() -> Result<(), Errno> {
+    let own = pidfd_open(rustix::process::getpid(), PidfdFlags::empty())?;
+    match pidfd_getfd(&own, own.as_raw_fd(), PidfdGetfdFlags::empty()) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A duplicate of a socket.
+pub struct Socket(OwnedFd);
+
+/// What a TCP socket tells of its connection.
+#[derive(Clone)]
+pub struct Figures {
+    /// `SO_COOKIE`: no other socket has it as long as the machine runs.
+    pub cookie: u64,
+    /// This end.
+    pub local: SocketAddr,
+    /// The other end; IPv4 for an IPv4-mapped address.
+    pub peer: SocketAddr,
+    /// Whether it is a Multipath TCP socket, which may hold several connections.
+    pub is_multipath: bool,
+    /// `TCP_ESTABLISHED` and so on.
+    pub state: u8,
+    /// How often in a row the kernel has sent again what is not acknowledged.
+    pub retransmits: u8,
+    /// The longest that the retransmission timer, if it runs, still takes.
+    pub retransmission: Duration,
+    /// Whether the program has written something that the peer has not acknowledged.
+    pub has_unacknowledged: bool,
+    /// Since something came from the peer.
+    pub silence: Duration,
+    /// Whether `SO_KEEPALIVE` is on.
+    pub has_keepalive: bool,
+    /// The keepalive timings, whether on or off.
+    pub timings: Timings,
+    /// `TCP_USER_TIMEOUT`.
+    pub user_timeout: Option<Duration>,
+}
+
+impl Socket {
+    /// The figures of a TCP socket that has a peer; `None` for any other.
+    pub fn figures(&self) -> Option<Figures> {
+        let protocol = self.number(libc::SOL_SOCKET, libc::SO_PROTOCOL)?;
+        if !matches!(protocol, libc::IPPROTO_TCP | libc::IPPROTO_MPTCP) {
+            return None;
+        }
+        let peer = self.peer()?;
+        let info = self.option::<192>(libc::IPPROTO_TCP, libc::TCP_INFO).unwrap_or([0; 192]);
+        // Offsets in `struct tcp_info`, linux/tcp.h. A kernel that lacks the last fields leaves zeros.
+        let word = |at: usize| {
+            let bytes = info.get(at..).and_then(|rest| rest.first_chunk()).copied();
+            u32::from_ne_bytes(bytes.unwrap_or_default())
+        };
+        let milliseconds = |at| Duration::from_millis(word(at).into());
+        let seconds = |name| self.number(libc::IPPROTO_TCP, name);
+        let user_timeout = self.number(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT)?;
+        Some(Figures {
+            cookie: sockopt::socket_cookie(&self.0).ok()?,
+            local: rustix::net::getsockname(&self.0).ok()?.try_into().ok().map(canonical)?,
+            peer,
+            is_multipath: protocol == libc::IPPROTO_MPTCP,
+            state: info[0],
+            retransmits: info[2],
+            retransmission: Duration::from_micros(word(8).into()),
+            // tcpi_unacked and tcpi_notsent_bytes
+            has_unacknowledged: word(24) > 0 || word(144) > 0,
+            // tcpi_last_data_recv and tcpi_last_ack_recv
+            silence: milliseconds(52).min(milliseconds(56)),
+            has_keepalive: self.number(libc::SOL_SOCKET, libc::SO_KEEPALIVE)? != 0,
+            timings: Timings {
+                idle: seconds(libc::TCP_KEEPIDLE)?,
+                interval: seconds(libc::TCP_KEEPINTVL)?,
+                count: seconds(libc::TCP_KEEPCNT)?,
+            },
+            user_timeout: u64::try_from(user_timeout)
+                .ok()
+                .filter(|&milliseconds| milliseconds > 0)
+                .map(Duration::from_millis),
+        })
+    }
+
+    /// The other end. getpeername(2) refuses while a connect is under way; `SO_PEERNAME` does not.
+    fn peer(&self) -> Option<SocketAddr> {
+        let name = libc::SO_PEERNAME;
+        let port = |bytes: &[u8]| Some(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?));
+        // The kernel wants the very size of the address.
+        if let Some(bytes) = self.option::<28>(libc::SOL_SOCKET, name) {
+            let octets: [u8; 16] = *bytes.get(8..)?.first_chunk()?;
+            return Some(canonical(SocketAddr::new(Ipv6Addr::from(octets).into(), port(&bytes)?)));
+        }
+        let bytes = self.option::<16>(libc::SOL_SOCKET, name)?;
+        let octets: [u8; 4] = *bytes.get(4..)?.first_chunk()?;
+        Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::from(octets)), port(&bytes)?))
+    }
+
+    /// An option that is a number.
+    pub fn number(&self, level: c_int, name: c_int) -> Option<c_int> {
+        self.option(level, name).map(c_int::from_ne_bytes)
+    }
+
+    /// The first bytes of an option. Those that the kernel does not write are zero.
+    fn option<const SIZE: usize>(&self, level: c_int, name: c_int) -> Option<[u8; SIZE]> {
+        let mut value = MaybeUninit::<[u8; SIZE]>::zeroed();
+        let mut length = libc::socklen_t::try_from(SIZE).ok()?;
+        // SAFETY: getsockopt(2) writes at most `length` bytes, which is the size of `value`; any bytes, the zeros
+        // among them, are a value of it.
+        unsafe {
+            let status = libc::getsockopt(
+                self.0.as_raw_fd(),
+                level,
+                name,
+                value.as_mut_ptr().cast(),
+                &raw mut length,
+            );
+            (status == 0).then(|| value.assume_init())
+        }
+    }
+
+    /// Sets an option that is a number.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn set(&self, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
+        self.set_bytes(level, name, &value.to_ne_bytes())
+    }
+
+    /// Whether a filter (`SO_ATTACH_FILTER`) is attached; `true` where that cannot be seen.
+    pub fn has_filter(&self) -> bool {
+        let mut length = 0;
+        let none = std::ptr::null_mut();
+        // SAFETY: getsockopt(2) writes nothing for a length of 0: `SO_GET_FILTER` then only puts the number of the
+        // filter's instructions into it.
+        let status = unsafe {
+            libc::getsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_GET_FILTER,
+                none,
+                &raw mut length,
+            )
+        };
+        status != 0 || length != 0
+    }
+
+    /// Drops whatever comes from the peer, by a filter, until the filter is detached.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn drop_all(&self) -> io::Result<()> {
+        // BPF_RET | BPF_K of 0 bytes.
+        let mut code = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 };
+        let program = libc::sock_fprog { len: 1, filter: &raw mut code };
+        let length = libc::socklen_t::try_from(size_of_val(&program)).map_err(io::Error::other)?;
+        // SAFETY: setsockopt(2) reads `length` bytes of `program` and the one instruction that it points to.
+        let status = unsafe {
+            let program = (&raw const program).cast();
+            libc::setsockopt(
+                self.0.as_raw_fd(),
+                libc::SOL_SOCKET,
+                libc::SO_ATTACH_FILTER,
+                program,
+                length,
+            )
+        };
+        if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// Detaches the filter.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn detach_filter(&self) -> io::Result<()> {
+        self.set(libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
+    }
+
+    fn set_bytes(&self, level: c_int, name: c_int, value: &[u8]) -> io::Result<()> {
+        let length = libc::socklen_t::try_from(value.len()).map_err(io::Error::other)?;
+        // SAFETY: setsockopt(2) reads `length` bytes.
+        let status = unsafe {
+            libc::setsockopt(self.0.as_raw_fd(), level, name, value.as_ptr().cast(), length)
+        };
+        if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+}
+
+impl AsFd for Socket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// IPv4 for an IPv4-mapped address: that is what goes over the wire.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    SocketAddr::new(address.ip().to_canonical(), address.port())
+}
