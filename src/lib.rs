@@ -72,3 +72,11 @@ static CONSTRUCTOR: extern "C" fn() = {
     }
     load
 };
+
+/// What the command knows the library by, in a file and in a process, whatever its name: an ELF note (System V
+/// gABI chapter 5), which the linker puts into a segment of notes.
+#[cfg(not(test))]
+#[used]
+#[unsafe(link_section = ".note.egress-shim")]
+static NOTE: egress_shim_core::elf::OwnNote =
+    egress_shim_core::elf::OwnNote::new(env!("CARGO_PKG_VERSION"));

@@ -1,209 +1,995 @@
-//! `--inspect`: whether the library is in a running process, with which settings, and what becomes of its TCP
-//! connections. The last line says what to do.
+//! `--inspect`: what is wrong with running processes and their connections, and what to do. What was gathered is
+//! plain data ([`crate::process`]); the judge is the table [`RULES`], pure; the report is text or JSON.
 
-use std::ffi::{OsStr, c_int};
+use std::collections::HashMap;
+use std::ffi::{OsStr, OsString, c_int};
 use std::fmt::Write as _;
-use std::fs;
 use std::io;
-use std::os::unix::fs::MetadataExt;
+use std::net::IpAddr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::configuration::{Configuration, settings_of};
-use crate::environment::Environment;
-use crate::library;
-use crate::output::{Failure, print, status};
-use crate::program::Elf;
-use crate::sockets::{self, Connection, ESTABLISHED, SYN_SENT, Timer};
+use egress_shim_core::elf::{Architecture, Elf};
+use egress_shim_core::kernel::{ESTABLISHED, SYN_SENT, Timer};
+use egress_shim_core::settings::{self, PROGRAMS, SWITCH, TABLE};
+use serde_json::{Value, json};
 
-/// Looks at a process.
+use crate::configuration::{Configuration, settings_of};
+use crate::finding::{Finding, Severity};
+use crate::library;
+use crate::output::{Failure, status};
+use crate::process::{self, Gathered, Process, Unseen};
+use crate::program;
+use crate::report::{Format, Report, escape, escape_short, is_printable};
+use crate::sockets::{Connection, family};
+
+/// The time after which many a NAT forgets a connection that is silent: 350 s on AWS, 240 s on Azure.
+const MEMORY_OF_A_NAT: u64 = 350;
+/// So many connections of a process are shown one by one.
+const MOST_SHOWN: usize = 20;
+/// A value or a path that is longer is shown in part.
+const LONGEST_SHOWN: usize = 4096;
+/// A command line that is longer is not repeated.
+const LONGEST_COMMAND: usize = 2048;
+
+/// Looks at processes: those with these PIDs, each with its descendants, or all of them.
 ///
 /// # Errors
-/// Why it cannot be seen.
-pub fn inspect(process: &OsStr) -> Result<c_int, Failure> {
-    let Some(process) = process.to_str().filter(|text| text.parse::<u32>().is_ok()) else {
-        let message = format!("--inspect {}: PID must be a number", process.display());
-        return Err(Failure::new(status::FAILED, message));
-    };
-    let seen = Seen::of(process).map_err(|error| unseen(process, &error))?;
-    let mut text = String::new();
-    let (status, verdict) = seen.report(process, &mut text);
-    print(&format!("{text}{verdict}\n"))?;
-    Ok(status)
+/// None of them can be seen.
+pub fn inspect(words: &[OsString], format: Format) -> Result<c_int, Failure> {
+    let ids = words.iter().map(|word| id(word)).collect::<Result<Vec<_>, _>>()?;
+    let asked = (!ids.is_empty()).then_some(ids.as_slice());
+    let fails = |error| Failure::new(status::FAILED, why_no_proc(&error));
+    let gathered = process::gather(asked).map_err(fails)?;
+    let unseen: Vec<_> = gathered.unseen.iter().filter(|unseen| ids.contains(&unseen.id)).collect();
+    if let Some(first) = unseen.first()
+        && gathered.processes.is_empty()
+    {
+        return Err(Failure::new(status::FAILED, process::why_unseen(first)));
+    }
+    let here = Here::look();
+    Inspection::of(&gathered, &ids, &here).report(&Report::new("inspect", format))
 }
 
-/// What is seen of a process.
-struct Seen {
-    /// The file that it runs.
-    file: String,
-    is_static: bool,
+fn id(word: &OsStr) -> Result<u32, Failure> {
+    let fails = |message| Err(Failure::new(status::FAILED, message));
+    let shown = escape_short(word.as_bytes(), 64);
+    match word.to_str() {
+        Some(text) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            text.parse().or_else(|_| fails(format!("there is no process {shown} here")))
+        }
+        _ => fails(format!("--inspect {shown}: PID must be a number; pidof {shown} prints it")),
+    }
+}
+
+fn why_no_proc(error: &io::Error) -> String {
+    if error.kind() == io::ErrorKind::NotFound {
+        return "there is no /proc here to look into".to_owned();
+    }
+    format!("/proc cannot be read: {error}")
+}
+
+/// What the advice needs to know about this place.
+struct Here {
+    /// How this command is called.
+    command: String,
+    /// The library that it would preload.
     library: Option<String>,
-    environment: Environment,
-    connections: Vec<Connection>,
+    /// What that can be loaded into.
+    architecture: Option<Architecture>,
 }
 
-impl Seen {
-    fn of(process: &str) -> io::Result<Self> {
-        let maps = fs::read(format!("/proc/{process}/maps"))?;
-        let executable = format!("/proc/{process}/exe");
-        let mut connections = sockets::of_process(process)?;
-        connections.sort_by_key(|connection| {
-            (!hangs_in_ipv6(connection), !lacks_keepalive(connection), connection.state)
-        });
-        Ok(Self {
-            file: fs::read_link(&executable)?.display().to_string(),
-            is_static: Elf::of_file(Path::new(&executable)).is_some_and(|elf| elf.is_static),
-            library: library::mapped(&maps),
-            environment: Environment::of_bytes(&fs::read(format!("/proc/{process}/environ"))?),
-            connections,
+impl Here {
+    fn look() -> Self {
+        let library = library::find(None).ok();
+        Self {
+            command: own_command(),
+            architecture: library
+                .as_deref()
+                .and_then(program::elf_of)
+                .map(|elf: Elf| elf.architecture),
+            library: library.map(|path| path.display().to_string()),
+        }
+    }
+}
+
+/// The name of this command if a shell finds it by that, else its path.
+fn own_command() -> String {
+    const NAME: &str = "egress-shim";
+    let Ok(own) = std::env::current_exe() else { return NAME.to_owned() };
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    match program::find(OsStr::new(NAME), &path).map(|found| found.canonicalize()) {
+        Ok(Ok(found)) if found == own => NAME.to_owned(),
+        _ => quote(own.as_os_str().as_bytes()).unwrap_or_else(|| NAME.to_owned()),
+    }
+}
+
+// -------------------------------------------------------------------------------------------------- judge
+
+/// A process, and what the judge has worked out about it.
+struct Case<'a> {
+    process: &'a Process,
+    configuration: Configuration,
+    here: &'a Here,
+    /// Whether its PID was given.
+    is_named: bool,
+    state: State,
+}
+
+/// What the library does in a process.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// It acts.
+    Acts,
+    /// It is loaded, and `EGRESS_SHIM=off`.
+    Off,
+    /// It is loaded, and `EGRESS_SHIM_PROGRAMS` leaves the program out.
+    LeftOut,
+    /// It is loaded, but Go makes its system calls past libc.
+    PastLibc,
+    /// It is not loaded, and cannot be.
+    Impossible(Obstacle),
+    /// `LD_PRELOAD` names it, but it is not loaded.
+    NotFound,
+    /// There are settings of ours, but `LD_PRELOAD` does not name the library (any more).
+    Replaced,
+    /// Nothing was done to load it.
+    NotAsked,
+}
+
+/// Why nothing can be preloaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Obstacle {
+    Static,
+    StaticGo,
+    Privilege,
+    Architecture,
+}
+
+impl Obstacle {
+    const fn sentence(self) -> &'static str {
+        match self {
+            Self::Static => "the program is statically linked, so nothing can be preloaded into it",
+            Self::StaticGo => {
+                "the program is written in Go and statically linked, so nothing can be preloaded into it"
+            }
+            Self::Privilege => {
+                "the program has privileges of its file (set-user-ID and the like), so its loader ignores LD_PRELOAD"
+            }
+            Self::Architecture => {
+                "the program is of another architecture than the library, so that cannot be loaded into it"
+            }
+        }
+    }
+
+    const fn action(self) -> &'static str {
+        match self {
+            Self::Static => {
+                "use its own settings for IPv4 and keepalive (docs/RUNTIMES.md lists them), or a build of it that is linked dynamically"
+            }
+            Self::StaticGo => {
+                "use its own settings for IPv4 and keepalive; built with cgo, GODEBUG=netdns=cgo makes its lookups go through libc"
+            }
+            Self::Privilege => {
+                "give it its privileges in another way (setpriv --ambient-caps, AmbientCapabilities= of systemd), or name the library in /etc/ld.so.preload"
+            }
+            Self::Architecture => {
+                "take the library of a release for that architecture, if there is one"
+            }
+        }
+    }
+}
+
+impl<'a> Case<'a> {
+    fn of(process: &'a Process, here: &'a Here, is_named: bool) -> Self {
+        let configuration = Configuration::of_other(&process.environment);
+        let state = state(process, &configuration, here);
+        Self { process, configuration, here, is_named, state }
+    }
+
+    fn is_loaded(&self) -> bool {
+        self.process.library.is_some()
+    }
+
+    /// Whether somebody wanted the library in this process.
+    fn is_meant(&self) -> bool {
+        self.is_named
+            || !matches!(self.state, State::NotAsked | State::Impossible(_))
+            || self.has_settings()
+    }
+
+    fn has_settings(&self) -> bool {
+        TABLE.iter().any(|row| self.process.environment.get(row.variable).is_some())
+    }
+
+    fn connections(&self, is_wanted: impl Fn(&Connection) -> bool) -> Vec<&'a Connection> {
+        self.process.connections.iter().filter(|connection| is_wanted(connection)).collect()
+    }
+
+    /// The connections that hang, over one family.
+    fn silent(&self, is_ipv6: bool) -> Vec<&'a Connection> {
+        self.connections(|connection| {
+            connection.is_connecting()
+                && connection.socket.retries > 0
+                && connection.socket.peer.is_ipv6() == is_ipv6
         })
     }
 
-    fn report(&self, process: &str, text: &mut String) -> (c_int, String) {
-        let mut line = |label: &str, value: &str| {
-            let _ = writeln!(text, "{label:<12}{value}");
+    fn subject(&self) -> String {
+        format!("{} ({})", self.process.id, escape_short(self.process.name(), 64))
+    }
+}
+
+fn state(process: &Process, configuration: &Configuration, here: &Here) -> State {
+    if process.library.is_some() {
+        let name = process.name();
+        let called = process.words.first().map(|word| word.rsplit(|&byte| byte == b'/').next());
+        let called = called.flatten().unwrap_or(name);
+        return if configuration.is_off {
+            State::Off
+        } else if !settings::acts_in(&configuration.programs, [called, name]) {
+            State::LeftOut
+        } else if process.elf.as_ref().is_some_and(|elf| elf.is_go) {
+            State::PastLibc
+        } else {
+            State::Acts
         };
-        line("process", &format!("{process}, {}", self.file));
-        line("library", self.library.as_deref().unwrap_or("not loaded"));
-        let configuration = Configuration::of_other(&self.environment);
-        for (index, setting) in settings_of(&self.environment).iter().enumerate() {
-            line(if index == 0 { "settings" } else { "" }, setting);
-        }
-        for problem in &configuration.problems {
-            line("wrong", problem);
-        }
-        line("connections", &self.connections.len().to_string());
-        for connection in &self.connections {
-            line("", &describe(connection));
-        }
-        self.verdict(&configuration)
     }
+    if let Some(elf) = &process.elf {
+        match (elf.is_static, elf.is_go) {
+            (true, true) => return State::Impossible(Obstacle::StaticGo),
+            (true, false) => return State::Impossible(Obstacle::Static),
+            (false, _) => {}
+        }
+        if here.architecture.is_some_and(|ours| ours != elf.architecture) {
+            return State::Impossible(Obstacle::Architecture);
+        }
+    }
+    if process.is_secure {
+        return State::Impossible(Obstacle::Privilege);
+    }
+    let preload = process.environment.last("LD_PRELOAD").unwrap_or_default();
+    if library::entries(preload).any(library::is_ours) {
+        State::NotFound
+    } else if TABLE.iter().any(|row| process.environment.get(row.variable).is_some()) {
+        State::Replaced
+    } else {
+        State::NotAsked
+    }
+}
 
-    fn verdict(&self, configuration: &Configuration) -> (c_int, String) {
-        let amiss = |line: String| (1, line);
-        let preloaded = self.environment.last("LD_PRELOAD").unwrap_or_default();
-        let names_it = library::entries(preloaded).any(library::is_ours);
-        if self.library.is_none() {
-            return amiss(if self.is_static {
-                format!("{} is statically linked: nothing can be preloaded into it", self.file)
-            } else if names_it {
-                "LD_PRELOAD names the library, but the loader has not loaded it: is it there, readable, and \
-                 for this architecture?"
-                    .to_owned()
+/// A row of the judge's table: finds one kind of trouble in a process, as a sentence and what to do.
+struct Rule {
+    code: &'static str,
+    severity: Severity,
+    find: fn(&Case<'_>) -> Option<(String, String)>,
+}
+
+/// The table, most serious first.
+const RULES: [Rule; 21] = {
+    use Severity::{Error, Note, Warning};
+    const fn rule(
+        code: &'static str,
+        severity: Severity,
+        find: fn(&Case<'_>) -> Option<(String, String)>,
+    ) -> Rule {
+        Rule { code, severity, find }
+    }
+    [
+        rule("ipv6-silent", Error, ipv6_silent),
+        rule("name-server-silent", Error, name_server_silent),
+        rule("unacknowledged", Error, unacknowledged),
+        rule("ipv4-silent", Error, ipv4_silent),
+        rule("switched-off", Warning, switched_off),
+        rule("preload-replaced", Warning, preload_replaced),
+        rule("library-not-found", Warning, library_not_found),
+        rule("static-program", Warning, |case| obstacle(case, Obstacle::Static)),
+        rule("go-program", Warning, |case| obstacle(case, Obstacle::StaticGo)),
+        rule("privileged-program", Warning, |case| obstacle(case, Obstacle::Privilege)),
+        rule("other-architecture", Warning, |case| obstacle(case, Obstacle::Architecture)),
+        rule("invalid-setting", Warning, invalid_setting),
+        rule("keepalive-off", Warning, keepalive_off),
+        rule("no-keepalive", Warning, no_keepalive),
+        rule("late-keepalive", Warning, late_keepalive),
+        rule("not-loaded", Warning, not_loaded),
+        rule("other-version", Warning, other_version),
+        rule("library-deleted", Warning, library_deleted),
+        rule("environment-overwritten", Warning, environment_overwritten),
+        rule("program-left-out", Note, program_left_out),
+        rule("cut", Note, cut),
+    ]
+};
+
+fn judge(case: &Case<'_>) -> Vec<Finding> {
+    let findings = RULES.iter().filter_map(|rule| {
+        let (sentence, action) = (rule.find)(case)?;
+        let Rule { code, severity, .. } = *rule;
+        Some(Finding { code, severity, subject: case.subject(), sentence, action })
+    });
+    findings.collect()
+}
+
+fn ipv6_silent(case: &Case<'_>) -> Option<(String, String)> {
+    let silent = case.silent(true);
+    let asked = silent.iter().map(|connection| asked(connection)).max()?;
+    let sentence = format!("{} over IPv6 (asked {asked} times)", do_not_answer(&silent));
+    let peers = silent.iter().map(|connection| connection.socket.peer.ip());
+    let mut names: Vec<&str> = Vec::new();
+    for peer in peers {
+        let of_peer = case.process.names.iter().filter(|(address, _)| *address == peer);
+        for (_, name) in of_peer.map(|(address, name)| (address, name.as_str())) {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    let list = case.configuration.allowlist();
+    let is_listed = |name: &str| list.as_ref().is_some_and(|list| list.contains(name.as_bytes()));
+    let now =
+        rescue(case, "ends these attempts now, and the program goes on with its next address");
+    let remedy = match &case.state {
+        State::Impossible(obstacle) => format!("{}: {}", obstacle.sentence(), obstacle.action()),
+        State::PastLibc => format!(
+            "Go looks names up past libc; {}",
+            start(case, &names, &["env", "GODEBUG=netdns=cgo"])
+        ),
+        State::Acts if !names.is_empty() && names.iter().all(|name| is_listed(name)) => format!(
+            "{} is listed, but the program found this address without libc's lookup functions (a resolver of its own, over TCP or \
+             HTTPS): switch that off in the program (docs/RUNTIMES.md says how), or give it an IPv4 address",
+            names.join(", ")
+        ),
+        State::LeftOut => format!(
+            "{} leaves this program out, so listing does not help there; {}",
+            PROGRAMS.variable,
+            start(case, &names, &[])
+        ),
+        State::Replaced => format!("{}; {}", replaced(case), start(case, &names, &[])),
+        State::NotFound => {
+            format!("{}; {}", NOT_FOUND, start(case, &names, &[]))
+        }
+        State::Off => format!("{}=off; {}", SWITCH.variable, start(case, &names, &[])),
+        State::Acts | State::NotAsked => start(case, &names, &[]),
+    };
+    Some((sentence, format!("{now}{remedy}")))
+}
+
+fn ipv4_silent(case: &Case<'_>) -> Option<(String, String)> {
+    let silent = case.silent(false);
+    let asked = silent.iter().map(|connection| asked(connection)).max()?;
+    let first = silent.first()?.socket.peer;
+    let sentence = format!("{} over IPv4 (asked {asked} times)", do_not_answer(&silent));
+    let action = format!(
+        "neither a list nor keepalive helps: look for a firewall between, a wrong address, or a missing route back; \
+         from its network: nsenter -t {} -n {} --check {first}",
+        case.process.id, case.here.command
+    );
+    Some((sentence, action))
+}
+
+fn unacknowledged(case: &Case<'_>) -> Option<(String, String)> {
+    let lost = case.connections(Connection::is_unacknowledged);
+    let worst = lost.iter().max_by_key(|connection| connection.socket.retries)?.socket;
+    let since = unacknowledged_since(&worst);
+    let mut sentence = format!(
+        "{} does not acknowledge {} bytes, sent again {} time{}",
+        others(worst.peer.to_string(), lost.len()),
+        worst.unacknowledged,
+        worst.retries,
+        plural(worst.retries.into()),
+    );
+    if let Some(since) = since {
+        let _ = write!(sentence, " in {since} s");
+    }
+    if let Some(info) = worst.info {
+        let _ = write!(sentence, "; it has been silent for {} s", info.silence().as_secs());
+    }
+    let action = format!(
+        "a NAT between has forgotten the connection, or the peer is gone: this one cannot be saved, only ended, by a restart; \
+         keepalive prevents that, and user-timeout ends such a connection; {}",
+        start_with(case, &[], &[], Some("idle=60,interval=60,count=5,user-timeout=360"))
+    );
+    Some((sentence, action))
+}
+
+/// Since when data has not been acknowledged, in seconds: so long the kernel has taken to send it so often, each time
+/// after twice the timeout, and 120 s at most.
+fn unacknowledged_since(socket: &egress_shim_core::kernel::Socket) -> Option<u64> {
+    const LONGEST: u64 = 120_000;
+    let info = socket.info?;
+    let timeout = u64::try_from(info.timeout.as_millis()).ok()?;
+    let first = if timeout >= LONGEST { 200 } else { timeout >> info.backoff.min(63) };
+    let waited: u64 = (0..socket.retries.min(64))
+        .map(|time| first.saturating_mul(1 << time.min(32)).min(LONGEST))
+        .sum();
+    Some((waited + u64::try_from(info.last_sent.as_millis()).ok()?) / 1000)
+}
+
+fn name_server_silent(case: &Case<'_>) -> Option<(String, String)> {
+    let questions = &case.process.questions;
+    let first = questions.first()?;
+    let sentence = format!(
+        "the name server {} has not answered for more than a second (descriptor {})",
+        others(first.server.ip().to_string(), questions.len()),
+        first.descriptor
+    );
+    let action = format!(
+        "see that it is up and reached, or take it out of /etc/resolv.conf; if it answers for IPv4 alone, list the host: {}",
+        start(case, &[], &[])
+    );
+    Some((sentence, action))
+}
+
+fn switched_off(case: &Case<'_>) -> Option<(String, String)> {
+    let sentence = format!("{}=off: the library does nothing", SWITCH.variable);
+    (case.state == State::Off)
+        .then(|| (sentence, "unset it and start the program again".to_owned()))
+}
+
+/// How `LD_PRELOAD` was lost.
+fn replaced(case: &Case<'_>) -> String {
+    match case.process.environment.last("LD_PRELOAD") {
+        Some(value) => format!(
+            "LD_PRELOAD has been replaced on the way to this program, by {}",
+            escape_short(value, 256)
+        ),
+        None => {
+            "LD_PRELOAD has been removed on the way to this program, or was never set".to_owned()
+        }
+    }
+}
+
+fn preload_replaced(case: &Case<'_>) -> Option<(String, String)> {
+    let action = "let the entrypoint or script that sets it add to it, or start egress-shim behind that script, \
+                  in front of the program itself";
+    (case.state == State::Replaced)
+        .then(|| (format!("{}, so the library is not loaded", replaced(case)), action.to_owned()))
+}
+
+const NOT_FOUND: &str = "LD_PRELOAD names the library, but the loader has not loaded it";
+
+fn library_not_found(case: &Case<'_>) -> Option<(String, String)> {
+    let preload = case.process.environment.last("LD_PRELOAD").unwrap_or_default();
+    let path = library::entries(preload).find(|entry| library::is_ours(entry)).unwrap_or_default();
+    let action = format!(
+        "see that {} is there as the program sees it, readable for its user, and for its architecture",
+        escape_short(path, LONGEST_SHOWN)
+    );
+    (case.state == State::NotFound).then(|| (NOT_FOUND.to_owned(), action))
+}
+
+fn obstacle(case: &Case<'_>, obstacle: Obstacle) -> Option<(String, String)> {
+    let is_it = case.state == State::Impossible(obstacle) && case.is_meant();
+    is_it.then(|| (obstacle.sentence().to_owned(), obstacle.action().to_owned()))
+}
+
+fn not_loaded(case: &Case<'_>) -> Option<(String, String)> {
+    (case.is_named && case.state == State::NotAsked)
+        .then(|| ("the library is not loaded".to_owned(), start(case, &[], &[])))
+}
+
+fn invalid_setting(case: &Case<'_>) -> Option<(String, String)> {
+    let problem = case.configuration.problems.first().filter(|_| case.is_loaded())?;
+    let sentence = format!("invalid setting: {}", escape_short(problem.as_bytes(), LONGEST_SHOWN));
+    Some((sentence, "correct it and start the program again".to_owned()))
+}
+
+fn other_version(case: &Case<'_>) -> Option<(String, String)> {
+    let version = &case.process.library.as_ref()?.version;
+    let sentence = format!(
+        "the library in it is version {version}, this command is {}",
+        env!("CARGO_PKG_VERSION")
+    );
+    (!version.is_this())
+        .then(|| (sentence, "use both from one release; start the program again".to_owned()))
+}
+
+fn library_deleted(case: &Case<'_>) -> Option<(String, String)> {
+    let library = case.process.library.as_ref().filter(|library| library.is_deleted)?;
+    let sentence = format!(
+        "the library's file {} is gone: this program still has it, those that it starts get none",
+        escape_short(&library.path, LONGEST_SHOWN)
+    );
+    Some((sentence, "put the library back there, and start the program again".to_owned()))
+}
+
+fn environment_overwritten(case: &Case<'_>) -> Option<(String, String)> {
+    let is_it = case.process.is_overwritten && (case.is_loaded() || case.is_named);
+    let action =
+        "look at the environment of the process that starts it, or at the service's configuration";
+    is_it.then(|| {
+        let sentence = "its environment was overwritten (by its title, as nginx and postgres do): its settings cannot be seen";
+        (sentence.to_owned(), action.to_owned())
+    })
+}
+
+fn keepalive_off(case: &Case<'_>) -> Option<(String, String)> {
+    let without = case.connections(Connection::lacks_keepalive);
+    let is_off = case.state == State::Acts && case.configuration.keepalive.is_none();
+    (is_off && !without.is_empty() && !case.process.is_overwritten).then(|| {
+        let sentence = format!("EGRESS_SHIM_KEEPALIVE=off: a NAT may forget {}", some(&without));
+        (sentence, "unset it and start the program again".to_owned())
+    })
+}
+
+fn no_keepalive(case: &Case<'_>) -> Option<(String, String)> {
+    let without = case.connections(Connection::lacks_keepalive);
+    let is_ours = case.state == State::Acts && case.configuration.keepalive.is_some();
+    if without.is_empty() || (case.state == State::Acts && !is_ours && !case.process.is_overwritten)
+    {
+        return None;
+    }
+    let mut sentence = format!("no keepalive on {}", some(&without));
+    let longest =
+        without.iter().filter_map(|connection| Some(connection.socket.info?.silence())).max();
+    if let Some(longest) = longest {
+        let _ = write!(sentence, ", silent for {} s", longest.as_secs());
+        if longest.as_secs() > MEMORY_OF_A_NAT {
+            sentence.push_str(": a NAT may have forgotten it already");
+        }
+    }
+    let now = rescue(case, "switches it on now");
+    let remedy = match &case.state {
+        State::Impossible(obstacle) => format!("{}: {}", obstacle.sentence(), obstacle.action()),
+        State::PastLibc => "Go connects past libc: use the program's own keepalive".to_owned(),
+        State::Acts => format!(
+            "the program has switched it off, or does not connect through libc; {}",
+            start_with(case, &[], &[], Some("enforce"))
+        ),
+        _ => start(case, &[], &[]),
+    };
+    Some((sentence, format!("{now}{remedy}")))
+}
+
+fn late_keepalive(case: &Case<'_>) -> Option<(String, String)> {
+    let late = case.connections(|connection| {
+        connection.least_idle().is_some_and(|idle| idle > MEMORY_OF_A_NAT)
+    });
+    let idle = late.iter().filter_map(|connection| connection.least_idle()).max()?;
+    let of_settings = case
+        .configuration
+        .keepalive
+        .and_then(|keepalive| u64::try_from(keepalive.timings.idle).ok());
+    let sentence = format!(
+        "the first keepalive probe comes only after {idle} s or more on {}; a NAT may forget a connection after \
+         {MEMORY_OF_A_NAT} s",
+        some(&late)
+    );
+    let now = rescue(case, "shortens it now");
+    let remedy = match &case.state {
+        State::Acts if of_settings.is_some_and(|of_settings| of_settings >= idle) => {
+            format!("it is that of {}: make it 60", settings::KEEPALIVE.variable)
+        }
+        State::Acts => {
+            format!("it is the program's own; {}", start_with(case, &[], &[], Some("enforce")))
+        }
+        State::Impossible(obstacle) => format!(
+            "it is the program's own or the system's; {}: {}",
+            obstacle.sentence(),
+            obstacle.action()
+        ),
+        State::PastLibc => "Go connects past libc: use the program's own keepalive".to_owned(),
+        _ => format!(
+            "it is the program's own or the system's; {}",
+            start_with(case, &[], &[], Some("enforce"))
+        ),
+    };
+    Some((sentence, format!("{now}{remedy}")))
+}
+
+fn program_left_out(case: &Case<'_>) -> Option<(String, String)> {
+    let sentence =
+        format!("{} leaves this program out: the library does nothing in it", PROGRAMS.variable);
+    (case.state == State::LeftOut).then(|| (sentence, String::new()))
+}
+
+fn cut(case: &Case<'_>) -> Option<(String, String)> {
+    let what = case.process.cut.join(", ");
+    (!what.is_empty())
+        .then(|| (format!("too large to be looked at in full: {what}"), String::new()))
+}
+
+// ---------------------------------------------------------------------------------------------- the words
+
+fn asked(connection: &Connection) -> u32 {
+    connection.socket.retries.saturating_add(1)
+}
+
+fn plural(count: u64) -> &'static str {
+    if count == 1 { "" } else { "s" }
+}
+
+fn others(first: String, count: usize) -> String {
+    match count {
+        0 | 1 => first,
+        2 => format!("{first} (and 1 more)"),
+        _ => format!("{first} (and {} more)", count - 1),
+    }
+}
+
+fn do_not_answer(connections: &[&Connection]) -> String {
+    let first = connections.first().map(|connection| connection.socket.peer.to_string());
+    format!("{} does not answer", others(first.unwrap_or_default(), connections.len()))
+}
+
+fn some(connections: &[&Connection]) -> String {
+    let first = connections.first().map(|connection| connection.socket.peer.to_string());
+    let first = first.unwrap_or_default();
+    match connections.len() {
+        1 => format!("the connection to {first}"),
+        count => format!("{count} connections, such as that to {first}"),
+    }
+}
+
+/// What `--rescue` does at once, for the front of an action.
+fn rescue(case: &Case<'_>, what: &str) -> String {
+    format!("{} --rescue {} {what}; ", case.here.command, case.process.id)
+}
+
+fn start(case: &Case<'_>, hosts: &[&str], before: &[&str]) -> String {
+    start_with(case, hosts, before, None)
+}
+
+/// The whole command line, or the variables, with which the program is to be started.
+fn start_with(case: &Case<'_>, hosts: &[&str], before: &[&str], keepalive: Option<&str>) -> String {
+    let process = case.process;
+    let mut settings: Vec<(&settings::Row, String)> = Vec::new();
+    for row in &TABLE {
+        let Some(value) = process.environment.get(row.variable) else { continue };
+        let is_replaced = row.variable == settings::KEEPALIVE.variable && keepalive.is_some();
+        if !row.option.is_empty() && !value.is_empty() && !is_replaced {
+            settings.push((row, String::from_utf8_lossy(value).into_owned()));
+        }
+    }
+    let needs_list =
+        keepalive.is_none() && !case.silent(true).is_empty() || !case.process.questions.is_empty();
+    let every = ["*"];
+    let hosts = if hosts.is_empty() && needs_list { &every[..] } else { hosts };
+    if !hosts.is_empty() {
+        settings.push((&settings::IPV4_ONLY, hosts.join(",")));
+    }
+    if case.state == State::LeftOut {
+        settings.push((&PROGRAMS, escape(process.name())));
+    }
+    if let Some(keepalive) = keepalive {
+        settings.push((&settings::KEEPALIVE, keepalive.to_owned()));
+    }
+    let whole_list = if hosts == ["*"] {
+        " (* lists every host; with --log debug the program logs each name that it looks up, to list that alone)"
+    } else {
+        ""
+    };
+    let words = command_of(process).filter(|_| !process.is_elsewhere);
+    let mut line = before.join(" ");
+    if let Some(words) = words {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        line.push_str(&case.here.command);
+        for (row, value) in &settings {
+            let _ = write!(line, " {} {}", row.option, quote(value.as_bytes()).unwrap_or_default());
+        }
+        let _ = write!(line, " -- {words}");
+        return format!("start it{whole_list} as: {line}");
+    }
+    let library = case.here.library.as_deref().unwrap_or("/usr/local/lib/libegress_shim.so");
+    let mut variables: Vec<String> = before.iter().skip(1).map(|&word| word.to_owned()).collect();
+    let mut of_row: HashMap<&str, String> = HashMap::new();
+    for (row, value) in &settings {
+        let all = of_row.entry(row.variable).or_default();
+        if !all.is_empty() {
+            all.push(',');
+        }
+        all.push_str(value);
+    }
+    for row in &TABLE {
+        let value = of_row.get(row.variable).and_then(|value| quote(value.as_bytes()));
+        variables.extend(value.map(|value| format!("{}={value}", row.variable)));
+    }
+    if process.is_elsewhere {
+        let directory = Path::new(library).parent().unwrap_or(Path::new("/")).display();
+        let options = variables.iter().map(|variable| format!(" -e {variable}"));
+        return format!(
+            "start its container{whole_list} with: -v {directory}:/shim:ro -e LD_PRELOAD=/shim/libegress_shim.so{}",
+            options.collect::<String>()
+        );
+    }
+    format!(
+        "start it{whole_list} with these variables: LD_PRELOAD={library} {}",
+        variables.join(" ")
+    )
+}
+
+/// The command line of a process, for a shell; `None` if it cannot be typed again.
+fn command_of(process: &Process) -> Option<String> {
+    if process.is_overwritten {
+        return None;
+    }
+    let mut words = process.words.iter().enumerate().map(|(index, word)| {
+        // A login shell's own name begins with `-`.
+        let is_odd = index == 0 && word.first() == Some(&b'-');
+        quote(if is_odd { &process.file } else { word })
+    });
+    let line = words.by_ref().collect::<Option<Vec<_>>>()?.join(" ");
+    (!line.is_empty() && line.len() <= LONGEST_COMMAND).then_some(line)
+}
+
+/// A word for a shell; `None` if it holds what cannot be printed.
+fn quote(word: &[u8]) -> Option<String> {
+    let text = str::from_utf8(word).ok()?;
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);
+    if !text.is_empty() && text.bytes().all(is_plain) {
+        return Some(text.to_owned());
+    }
+    text.chars().all(is_printable).then(|| format!("'{}'", text.replace('\'', "'\\''")))
+}
+
+// ------------------------------------------------------------------------------------------------- report
+
+/// What is shown.
+struct Inspection<'a> {
+    /// Those that are shown, the worst first, each with its findings.
+    shown: Vec<(Case<'a>, Vec<Finding>)>,
+    /// How many are not shown.
+    others: usize,
+    /// What could not be seen.
+    unseen: Vec<Finding>,
+    /// How many could not be seen.
+    unseen_count: usize,
+}
+
+impl<'a> Inspection<'a> {
+    fn of(gathered: &'a Gathered, ids: &[u32], here: &'a Here) -> Self {
+        let mut shown = Vec::new();
+        let mut others = 0;
+        for process in &gathered.processes {
+            let is_named = ids.contains(&process.id);
+            let case = Case::of(process, here, is_named);
+            let findings = judge(&case);
+            let is_shown = is_named
+                || case.is_loaded()
+                || findings.iter().any(Finding::is_wrong)
+                || (!ids.is_empty() && !process.connections.is_empty());
+            if is_shown {
+                shown.push((case, findings));
             } else {
-                "the library is not loaded: start the program as egress-shim [OPTION]... -- COMMAND, or set \
-                 LD_PRELOAD"
-                    .to_owned()
-            });
+                others += 1;
+            }
         }
-        if configuration.is_off {
-            return amiss(
-                "EGRESS_SHIM=off: the library does nothing; unset it and start again".to_owned(),
-            );
+        let worst = |findings: &[Finding]| findings.iter().map(|finding| finding.severity).max();
+        shown.sort_by_key(|(_, findings)| std::cmp::Reverse(worst(findings)));
+        let unseen = unseen(&gathered.unseen, ids);
+        Self { shown, others, unseen, unseen_count: gathered.unseen.len() }
+    }
+
+    fn report(self, report: &Report) -> Result<c_int, Failure> {
+        for (case, _) in &self.shown {
+            case.print(report)?;
         }
-        if let Some(connection) =
-            self.connections.iter().find(|connection| hangs_in_ipv6(connection))
-        {
-            return amiss(format!(
-                "IPv6 to {} does not answer: add the name of that host with --ipv4-only",
-                connection.peer
-            ));
+        if self.others > 0 {
+            let more = if self.others == 1 { "process" } else { "processes" };
+            report.line(
+                "others",
+                format_args!("{} {more} without the library or trouble", self.others),
+            )?;
         }
-        let without =
-            self.connections.iter().filter(|connection| lacks_keepalive(connection)).count();
-        if without > 0 && configuration.keepalive.is_none() {
-            return amiss(
-                "EGRESS_SHIM_KEEPALIVE=off: a NAT may forget its connections; unset it".to_owned(),
-            );
-        }
-        if without > 0 {
-            let have = if without == 1 { "connection has" } else { "connections have" };
-            return amiss(format!(
-                "{without} {have} no keepalive: the program has switched it off, or does not connect by libc; \
-                 --keepalive enforce keeps it on"
-            ));
-        }
-        if !configuration.problems.is_empty() {
-            return amiss("a setting is wrong, see above: correct it and start again".to_owned());
-        }
-        (0, "nothing is amiss".to_owned())
+        let processes: Vec<_> =
+            self.shown.iter().map(|(case, findings)| case.json(findings)).collect();
+        let facts = json!({
+            "processes": processes,
+            "other_processes": self.others,
+            "unseen_processes": self.unseen_count,
+        });
+        let findings = self.shown.into_iter().flat_map(|(_, findings)| findings);
+        report.end(findings.chain(self.unseen).collect(), "nothing is wrong", facts)
     }
 }
 
-fn hangs_in_ipv6(connection: &Connection) -> bool {
-    connection.state == SYN_SENT && connection.peer.is_ipv6()
+/// What is said of processes that could not be seen. Of those whose PID was not given, only how many.
+fn unseen(unseen: &[Unseen], ids: &[u32]) -> Vec<Finding> {
+    let finding = |severity, sentence: String| Finding {
+        code: "unseen",
+        severity,
+        subject: String::new(),
+        sentence,
+        action: String::new(),
+    };
+    let named = unseen.iter().filter(|unseen| ids.contains(&unseen.id));
+    let mut findings: Vec<_> =
+        named.map(|unseen| finding(Severity::Warning, process::why_unseen(unseen))).collect();
+    let denied = unseen.iter().filter(|unseen| {
+        !ids.contains(&unseen.id) && unseen.error.kind() == io::ErrorKind::PermissionDenied
+    });
+    let count = denied.count();
+    if count > 0 {
+        findings.push(finding(
+            Severity::Note,
+            format!(
+                "{count} process{} cannot be seen: look as root, or with the privilege CAP_SYS_PTRACE",
+                if count == 1 { "" } else { "es" }
+            ),
+        ));
+    }
+    findings
 }
 
-/// Whether a NAT may forget the connection. None is on the way to this machine itself.
-fn lacks_keepalive(connection: &Connection) -> bool {
-    connection.state == ESTABLISHED
-        && connection.timer == Timer::None
-        && !connection.is_accepted
-        && !connection.peer.ip().is_loopback()
+impl Case<'_> {
+    fn print(&self, report: &Report) -> Result<(), Failure> {
+        let process = self.process;
+        let file = escape_short(&process.file, LONGEST_SHOWN);
+        report.line("process", format_args!("{}, {file}", process.id))?;
+        report.line("library", self.library())?;
+        for (index, setting) in self.settings().iter().enumerate() {
+            report.line(if index == 0 { "settings" } else { "" }, setting)?;
+        }
+        for problem in &self.configuration.problems {
+            report.line("invalid", escape_short(problem.as_bytes(), LONGEST_SHOWN))?;
+        }
+        report.line("connections", process.connections.len())?;
+        let mut connections: Vec<_> = process.connections.iter().collect();
+        connections.sort_by_key(|connection| rank(connection));
+        for connection in connections.iter().take(MOST_SHOWN) {
+            report.line("", describe(connection))?;
+        }
+        if connections.len() > MOST_SHOWN {
+            let rest = &connections[MOST_SHOWN..];
+            report.line("", summary(rest))?;
+        }
+        report.gap()
+    }
+
+    fn library(&self) -> String {
+        match &self.process.library {
+            Some(library) => {
+                let path = escape_short(&library.path, LONGEST_SHOWN);
+                let gone = if library.is_deleted { ", deleted" } else { "" };
+                format!("{path} ({}{gone})", library.version)
+            }
+            None => "not loaded".to_owned(),
+        }
+    }
+
+    fn settings(&self) -> Vec<String> {
+        if self.process.is_overwritten {
+            return vec!["cannot be seen: the program has overwritten its environment".to_owned()];
+        }
+        let settings = settings_of(&self.process.environment);
+        settings.iter().map(|setting| escape_short(setting.as_bytes(), LONGEST_SHOWN)).collect()
+    }
+
+    fn json(&self, findings: &[Finding]) -> Value {
+        let process = self.process;
+        let settings: serde_json::Map<String, Value> = TABLE
+            .iter()
+            .filter_map(|row| {
+                let value = process.environment.get(row.variable)?;
+                Some((row.variable.to_owned(), escape_short(value, LONGEST_SHOWN).into()))
+            })
+            .collect();
+        let library = process.library.as_ref().map(|library| {
+            json!({
+                "path": escape_short(&library.path, LONGEST_SHOWN),
+                "version": library.version.to_string(),
+                "deleted": library.is_deleted,
+            })
+        });
+        let mut worst: Vec<_> = process.connections.iter().collect();
+        worst.sort_by_key(|connection| rank(connection));
+        let connections: Vec<_> =
+            worst.iter().take(MOST_SHOWN).map(|connection| json_of(connection)).collect();
+        json!({
+            "pid": process.id,
+            "executable": escape_short(&process.file, LONGEST_SHOWN),
+            "library": library,
+            "settings": if process.is_overwritten { Value::Null } else { settings.into() },
+            "invalid_settings": self.configuration.problems.iter()
+                .map(|problem| escape_short(problem.as_bytes(), LONGEST_SHOWN)).collect::<Vec<_>>(),
+            "connection_count": process.connections.len(),
+            "connections": connections,
+            "findings": findings.iter().map(|finding| finding.code).collect::<Vec<_>>(),
+        })
+    }
+}
+
+/// The place of a connection in the report: trouble first.
+fn rank(connection: &Connection) -> (u8, u8, u64) {
+    let trouble = if connection.is_connecting() {
+        u8::from(connection.socket.peer.is_ipv4())
+    } else if connection.is_unacknowledged() {
+        2
+    } else if connection.lacks_keepalive() {
+        3
+    } else if connection.is_outbound() {
+        4
+    } else {
+        5
+    };
+    let silence = connection.socket.info.map_or(0, |info| info.silence().as_secs());
+    (trouble, connection.socket.state, u64::MAX - silence)
 }
 
 fn describe(connection: &Connection) -> String {
-    const STATES: [&str; 13] = [
-        "UNKNOWN",
-        "ESTABLISHED",
-        "SYN-SENT",
-        "SYN-RECV",
-        "FIN-WAIT-1",
-        "FIN-WAIT-2",
-        "TIME-WAIT",
-        "CLOSE",
-        "CLOSE-WAIT",
-        "LAST-ACK",
-        "LISTEN",
-        "CLOSING",
-        "NEW-SYN-RECV",
-    ];
-    let state = STATES.get(usize::from(connection.state)).unwrap_or(&STATES[0]);
-    let until = connection.until.as_secs();
-    let timer = match connection.timer {
+    let socket = &connection.socket;
+    let until = socket.until.as_secs();
+    let timer = match socket.timer {
         Timer::None => "no keepalive".to_owned(),
-        Timer::Keepalive => format!("next keepalive probe in {until} s"),
-        Timer::Retransmission if connection.state == SYN_SENT => {
-            let asked = connection.retries + 1;
-            format!("no answer yet, asked {asked} time{}", if asked == 1 { "" } else { "s" })
+        Timer::Keepalive if socket.retries > 0 => {
+            format!(
+                "{} keepalive probe{} not answered",
+                socket.retries,
+                plural(socket.retries.into())
+            )
         }
-        Timer::Retransmission => "data not acknowledged yet".to_owned(),
+        Timer::Keepalive => format!("next keepalive probe in {until} s"),
+        Timer::Retransmission if socket.state == SYN_SENT => {
+            let asked = asked(connection);
+            format!("no answer yet, asked {asked} time{}", plural(asked.into()))
+        }
+        Timer::Retransmission => format!(
+            "{} bytes not acknowledged, sent again {} time{}",
+            socket.unacknowledged,
+            socket.retries,
+            plural(socket.retries.into())
+        ),
+        Timer::ZeroWindow => "the peer does not read".to_owned(),
         Timer::Other => "another timer".to_owned(),
     };
-    let mut text = format!("{state:<11} {}: {timer}", connection.peer);
-    if let Some(silence) = connection.silence.filter(|_| connection.state == ESTABLISHED) {
-        let _ = write!(text, ", silent for {} s", silence.as_secs());
+    let mut text = format!("{:<11} {}: {timer}", socket.state_name(), socket.peer);
+    if let Some(info) = socket.info.filter(|_| socket.state == ESTABLISHED) {
+        let _ = write!(text, ", silent for {} s", info.silence().as_secs());
     }
     if connection.is_accepted {
-        text.push_str(" (accepted)");
+        text.push_str(", accepted");
     }
+    let _ =
+        write!(text, " (from port {}, descriptor {})", socket.local.port(), connection.descriptor);
     text
 }
 
-/// Why a process cannot be seen.
-fn unseen(process: &str, error: &io::Error) -> Failure {
-    let directory = fs::metadata(format!("/proc/{process}"));
-    // SAFETY: geteuid(2) always succeeds.
-    let own_user = unsafe { libc::geteuid() };
-    let message = match (error.kind(), directory) {
-        (io::ErrorKind::PermissionDenied, Ok(directory)) if directory.uid() == own_user => format!(
-            "process {process} cannot be seen without the privilege CAP_SYS_PTRACE, as in: \
-             docker exec --privileged"
-        ),
-        (io::ErrorKind::PermissionDenied, Ok(directory)) => {
-            let user = directory.uid();
-            format!(
-                "process {process} belongs to user {user}: look as that user, or with the privilege \
-                 CAP_SYS_PTRACE, as in: docker exec --user {user} or --privileged"
-            )
+/// The connections that are not shown one by one.
+fn summary(rest: &[&Connection]) -> String {
+    let mut counts: Vec<(&str, usize)> = Vec::new();
+    for connection in rest {
+        let name = connection.socket.state_name();
+        match counts.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, count)) => *count += 1,
+            None => counts.push((name, 1)),
         }
-        (_, Err(_)) if !Path::new("/proc/self").exists() => {
-            "there is no /proc here to look into".to_owned()
-        }
-        (_, Err(_)) => format!("there is no process {process} here"),
-        (io::ErrorKind::NotFound, Ok(_)) => {
-            format!("process {process} runs no program: it has ended, or is a thread of the kernel")
-        }
-        (_, Ok(_)) => format!("process {process} cannot be seen: {error}"),
-    };
-    Failure::new(status::FAILED, message)
+    }
+    let counts: Vec<_> = counts.iter().map(|(name, count)| format!("{count} {name}")).collect();
+    format!("and {} more: {}", rest.len(), counts.join(", "))
+}
+
+fn json_of(connection: &Connection) -> Value {
+    let socket = &connection.socket;
+    let milliseconds =
+        |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    let end = |address: std::net::SocketAddr| json!({"address": address.ip().to_string(), "port": address.port()});
+    json!({
+        "state": socket.state_name(),
+        "local": end(socket.local),
+        "peer": end(socket.peer),
+        "family": family(peer_ip(connection)),
+        "descriptor": connection.descriptor,
+        "inode": socket.inode,
+        "uid": socket.user,
+        "accepted": connection.is_accepted,
+        "timer": match socket.timer {
+            Timer::None => "none",
+            Timer::Retransmission => "retransmission",
+            Timer::Keepalive => "keepalive",
+            Timer::ZeroWindow => "zero-window",
+            Timer::Other => "other",
+        },
+        "timer_ms": milliseconds(socket.until),
+        "retransmits": socket.retries,
+        "unacknowledged_bytes": socket.unacknowledged,
+        "unread_bytes": socket.unread,
+        "last_sent_ms": socket.info.map(|info| milliseconds(info.last_sent)),
+        "last_received_ms": socket.info.map(|info| milliseconds(info.last_received)),
+        "last_acknowledged_ms": socket.info.map(|info| milliseconds(info.last_acknowledged)),
+    })
+}
+
+fn peer_ip(connection: &Connection) -> IpAddr {
+    connection.socket.peer.ip()
 }

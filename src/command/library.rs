@@ -2,12 +2,19 @@
 
 use std::env;
 use std::ffi::{CStr, OsStr, c_char};
+use std::fmt;
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use egress_shim_core::elf::Elf;
+use egress_shim_core::settings::IPV4_ONLY;
+
 use crate::output::{Failure, status};
-use crate::program::Elf;
+use crate::program;
+use crate::report::escape;
 
 /// The file's name, by which another copy is known too.
 pub const NAME: &str = "libegress_shim.so";
@@ -42,7 +49,7 @@ pub fn find(given: Option<&OsStr>) -> Result<PathBuf, Failure> {
     if File::open(library).is_err() {
         return refuse(" cannot be read; it must be readable for whoever runs COMMAND");
     }
-    if Elf::of_file(library).is_none() {
+    if program::elf_of(library).is_none() {
         return refuse(" is not a shared library");
     }
     Ok(library.clone())
@@ -107,22 +114,77 @@ fn separates(byte: u8) -> bool {
     matches!(byte, b':' | 0x0b) || byte.is_ascii_whitespace()
 }
 
-/// Whether a path is that of a `libegress_shim.so`.
+/// Whether a path is that of a `libegress_shim.so`, perhaps with a version behind it.
 pub fn is_ours(path: &[u8]) -> bool {
-    path.rsplit(|&byte| byte == b'/').next() == Some(NAME.as_bytes())
-}
-
-/// The library among the files that a process has mapped.
-pub fn mapped(maps: &[u8]) -> Option<String> {
-    let lines = maps.split(|&byte| byte == b'\n');
-    let mut paths =
-        lines.filter_map(|line| line.get(line.iter().position(|&byte| byte == b'/')?..));
-    let path = paths.find(|path| is_ours(path.strip_suffix(b" (deleted)").unwrap_or(path)))?;
-    Some(OsStr::from_bytes(path).display().to_string())
+    let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
+    name.strip_prefix(NAME.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'.' | b' ', ..]))
 }
 
 /// Whether the library is of this version, and so answers what `--check` asks (src/check.rs).
 pub fn knows_questions(library: &Path) -> bool {
     let answer = concat!("loaded ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
     fs::read(library).is_ok_and(|bytes| bytes.windows(answer.len()).any(|part| part == answer))
+}
+
+/// What a library of ours says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(Option<Vec<u8>>);
+
+impl Version {
+    /// Whether it is this command's.
+    pub fn is_this(&self) -> bool {
+        self.0.as_deref() == Some(env!("CARGO_PKG_VERSION").as_bytes())
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Some(version) => f.write_str(&escape(version)),
+            None => f.write_str("0.2.0 or older"),
+        }
+    }
+}
+
+/// Whether an ELF file, or its copy in a process, is our library, and of which version. It is known by its build: the
+/// ELF note that src/lib.rs gives it. Versions before 0.3.0 have none; there, a file of the right `name` must hold a word
+/// of ours too. `read` gives at most so many bytes from an offset.
+pub fn identify(
+    name: &[u8],
+    mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>,
+) -> Option<Version> {
+    const LARGEST: usize = 1 << 20;
+    let elf = Elf::read(&mut read)?;
+    if elf.version.is_some() {
+        return Some(Version(elf.version));
+    }
+    let word = IPV4_ONLY.variable.as_bytes();
+    let is_old = is_ours(name)
+        && elf.interpreter.is_none()
+        && read(0, LARGEST)?.windows(word.len()).any(|part| part == word);
+    is_old.then_some(Version(None))
+}
+
+/// Whether a file is our library, and of which version.
+pub fn version_of(path: &Path) -> Option<Version> {
+    let file = File::open(path).ok()?;
+    identify(path.as_os_str().as_bytes(), |at, length| read_at(&file, at, length))
+}
+
+/// At most so many bytes of a file from an offset on.
+pub fn read_at(file: &File, at: u64, length: usize) -> Option<Vec<u8>> {
+    let mut bytes = vec![0; length];
+    let mut filled = 0;
+    while filled < length {
+        match file.read_at(&mut bytes[filled..], at.saturating_add(filled as u64)) {
+            Ok(0) => break,
+            Ok(read) => filled += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // Of a process's memory, what follows may not be there.
+            Err(_) if filled > 0 => break,
+            Err(_) => return None,
+        }
+    }
+    bytes.truncate(filled);
+    Some(bytes)
 }

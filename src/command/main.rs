@@ -14,9 +14,11 @@
 //! | [`program`] | what the kernel and the loader make of COMMAND |
 //! | [`run`] | execve(2) |
 //! | [`check`], [`trial`], [`attempts`] | `--check`, the question to the library in a program, the connections that are tried |
-//! | [`inspect`], [`sockets`] | `--inspect`, and the TCP connections of a process |
+//! | [`inspect`] | `--inspect`: the judge of processes and their connections |
+//! | [`process`], [`sockets`], [`names`] | what is gathered: processes, their sockets, the names of their peers |
+//! | [`finding`], [`report`] | what there is to say, and how: text or JSON, foreign bytes escaped |
 //! | [`rescue`], [`duplicates`], [`sock_destroy`], [`refusal`] | `--rescue`, and what it takes |
-//! | [`output`] | what the command says, and the status that it ends with |
+//! | [`output`] | standard output and error, and the status that it ends with |
 //!
 //! The settings and the host patterns are those of `egress_shim_core`, which the library reads too.
 
@@ -29,15 +31,19 @@ mod check;
 mod configuration;
 mod duplicates;
 mod environment;
+mod finding;
 mod inspect;
 mod library;
 mod mistakes;
+mod names;
 mod options;
 mod output;
 #[cfg(feature = "pages")]
 mod pages;
+mod process;
 mod program;
 mod refusal;
+mod report;
 mod rescue;
 mod run;
 mod sock_destroy;
@@ -78,7 +84,7 @@ fn act(words: &[OsString]) -> Result<c_int, Failure> {
     let options = options::parse(words, &path)?;
     let command = match &options.task {
         Task::Print(text) => return print(text).map(|()| 0),
-        Task::Inspect(process) => return inspect::inspect(process),
+        Task::Inspect(processes) => return inspect::inspect(processes, options.format),
         Task::PrintEnvironment | Task::Rescue(..) => &Vec::new(),
         Task::Check(_, command) | Task::Run(command) => command,
     };

@@ -11,6 +11,7 @@ use clap::{Arg, ArgAction, ArgMatches, Command, ValueHint};
 use crate::mistakes;
 use crate::output::{Failure, status};
 use crate::program;
+use crate::report::Format;
 use egress_shim_core::settings::{KEEPALIVE, Row, TABLE, ValueKind};
 
 /// What a command line asks for.
@@ -21,6 +22,8 @@ pub struct Options {
     pub lenient: bool,
     /// The path of `--library`.
     pub library: Option<OsString>,
+    /// How a report is wanted.
+    pub format: Format,
     /// What to do with these.
     pub task: Task,
 }
@@ -33,8 +36,8 @@ pub enum Task {
     PrintEnvironment,
     /// Check each `HOST[:PORT]`, with COMMAND if there is one.
     Check(Vec<OsString>, Vec<OsString>),
-    /// Look at the process with this PID.
-    Inspect(OsString),
+    /// Look at the processes with these PIDs, or at all.
+    Inspect(Vec<OsString>),
     /// Rescue the connections of the process with this PID, or only say what would be done.
     Rescue(OsString, bool),
     /// Text for standard output: the help, the version.
@@ -51,7 +54,7 @@ status are its own.";
 const USAGE: &str = "egress-shim [OPTION]... [--] COMMAND [ARG]...
        egress-shim [OPTION]... --check HOST[:PORT]... [-- COMMAND]
        egress-shim [OPTION]... --print-environment
-       egress-shim --inspect PID
+       egress-shim [--json] --inspect [PID]...
        egress-shim [--keepalive SPEC] --rescue PID [--dry-run]";
 
 const TEMPLATE: &str = "\
@@ -105,8 +108,8 @@ pub fn definition() -> Command {
         value("library", "library", "PATH", "the library to preload (default: see below)");
     let check = "run nothing; say whether the library gets loaded, what HOST resolves to without and with \
                  it, whether PORT answers over IPv4 and IPv6, and what to do (default: port 443)";
-    let inspect = "look at a running process: whether the library is in it, with which settings, and \
-                   its TCP connections; in a container, PID is 1";
+    let inspect = "look at running processes, each with its descendants: the library, the settings, the TCP \
+                   connections, what is wrong, and what to do (default: every process); in a container, PID is 1";
     let rescue = "rescue the TCP connections of a running process that hang, with no restart: switch \
                   keepalive on, end those that the network has forgotten, and end connects to IPv6 \
                   addresses that do not answer (Linux 5.6 or later)";
@@ -119,7 +122,13 @@ pub fn definition() -> Command {
             "run nothing; print the variables that COMMAND would get, NAME=VALUE on each line",
         ))
         .arg(value("check", "check", "HOST[:PORT]", check).action(ArgAction::Append))
-        .arg(value("inspect", "inspect", "PID", inspect))
+        .arg(value("inspect", "inspect", "PID", inspect).num_args(0..).overrides_with("inspect"))
+        .arg(
+            Arg::new("json")
+                .long("json")
+                .action(ArgAction::SetTrue)
+                .help("print the report of --inspect as one JSON document"),
+        )
         .arg(value("rescue", "rescue", "PID", rescue))
         .arg(Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help(
             "with --rescue: change nothing, and report what would be done",
@@ -208,6 +217,7 @@ pub fn parse(words: &[OsString], path: &OsStr) -> Result<Options, Failure> {
                     settings: Vec::new(),
                     lenient: false,
                     library: None,
+                    format: Format::Text,
                     task: Task::Print(error.to_string()),
                 }),
                 _ => Err(mistakes::refused(&error, words)),
@@ -223,7 +233,10 @@ pub fn parse(words: &[OsString], path: &OsStr) -> Result<Options, Failure> {
     let library = take(&mut matches, "library")?;
     let hosts = matches.remove_many::<OsString>("check").into_iter().flatten();
     let hosts: Vec<_> = hosts.map(|host| not_empty("--check", host)).collect::<Result<_, _>>()?;
-    let inspect = take(&mut matches, "inspect")?;
+    let inspect = matches.contains_id("inspect").then(|| {
+        matches.remove_many::<OsString>("inspect").into_iter().flatten().collect::<Vec<_>>()
+    });
+    let format = if matches.get_flag("json") { Format::Json } else { Format::Text };
     let rescue = take(&mut matches, "rescue")?;
     let command: Vec<_> =
         matches.remove_many::<OsString>("command").into_iter().flatten().collect();
@@ -244,9 +257,9 @@ pub fn parse(words: &[OsString], path: &OsStr) -> Result<Options, Failure> {
     };
     let task = match (&hosts[..], inspect, rescue) {
         ([_, ..], None, None) => Task::Check(hosts, command),
-        ([], Some(pid), None) => {
+        ([], Some(pids), None) => {
             refuse("--inspect changes and runs nothing")?;
-            Task::Inspect(pid)
+            Task::Inspect(pids)
         }
         ([], None, Some(pid)) => {
             refuse("--rescue runs nothing and takes no setting but --keepalive")?;
@@ -262,7 +275,7 @@ pub fn parse(words: &[OsString], path: &OsStr) -> Result<Options, Failure> {
         ([], None, None) => Task::Run(command),
         _ => return Err(usage("--check, --inspect and --rescue cannot go together")),
     };
-    Ok(Options { settings, lenient: matches.get_flag("lenient"), library, task })
+    Ok(Options { settings, lenient: matches.get_flag("lenient"), library, format, task })
 }
 
 /// The value of an option that may be given once.

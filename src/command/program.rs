@@ -1,19 +1,16 @@
 //! What the kernel and the dynamic loader will make of COMMAND: which file runs, and whether anything can
 //! be preloaded into it.
 
-use std::ffi::{CString, OsStr, OsString};
-use std::fmt;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File, Metadata};
 use std::io::Read;
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use object::Endianness;
-use object::elf::{self, FileHeader32, FileHeader64};
-use object::read::ReadCache;
-use object::read::elf::{FileHeader, ProgramHeader};
+use egress_shim_core::elf::Elf;
 
+use crate::library;
 use crate::output::{Failure, status};
 
 /// Finds the file that execvp(3) would run.
@@ -77,25 +74,6 @@ pub struct Program {
     pub is_text: bool,
 }
 
-/// What programs and libraries must have in common.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Architecture {
-    wide: bool,
-    little_endian: bool,
-    machine: elf::Machine,
-}
-
-/// What an ELF file says of itself.
-pub struct Elf {
-    architecture: Architecture,
-    /// Its dynamic loader.
-    pub interpreter: Option<PathBuf>,
-    /// Whether it asks for none: it is statically linked, or such a loader itself.
-    pub is_static: bool,
-    /// Whether the Go toolchain has made it.
-    go: bool,
-}
-
 /// `BINPRM_MAX_RECURSION` in the kernel's fs/exec.c: how often a `#!` may lead to another.
 const MOST_INTERPRETERS: usize = 5;
 
@@ -109,8 +87,8 @@ pub fn examine(file: &Path, path: &OsStr) -> Result<Program, Failure> {
         let Ok(mut opened) = File::open(&program.file) else { break };
         let mut start = Vec::new();
         let _ = opened.by_ref().take(1024).read_to_end(&mut start);
-        if start.starts_with(&elf::ELFMAG) {
-            program.elf = Elf::read(opened);
+        if start.starts_with(b"\x7fELF") {
+            program.elf = Elf::read(|at, length| library::read_at(&opened, at, length));
             break;
         }
         let Some(line) = start.strip_prefix(b"#!") else {
@@ -152,67 +130,10 @@ fn interpreter(script: &Path, line: &[u8], path: &OsStr) -> Result<Option<PathBu
     Ok(find(OsStr::from_bytes(name.unwrap_or_default()), path).ok())
 }
 
-impl Elf {
-    fn read(file: File) -> Option<Self> {
-        let cache = ReadCache::new(file);
-        read_as::<FileHeader64<Endianness>>(&cache)
-            .or_else(|| read_as::<FileHeader32<Endianness>>(&cache))
-    }
-
-    /// Reads the headers of a file, if it is an ELF file.
-    pub fn of_file(path: &Path) -> Option<Self> {
-        Self::read(File::open(path).ok()?)
-    }
-
-    /// Whether one can be loaded into the other.
-    pub fn is_of_the_same_architecture(&self, other: &Self) -> bool {
-        self.architecture == other.architecture
-    }
-}
-
-fn read_as<Header: FileHeader<Endian = Endianness>>(cache: &ReadCache<File>) -> Option<Elf> {
-    /// `ELF_NOTE_GOBUILDID_TAG` in Go's cmd/internal/buildid/note.go.
-    const GO_BUILD_ID: u32 = 4;
-    let header = Header::parse(cache).ok()?;
-    let endian = header.endian().ok()?;
-    let mut elf = Elf {
-        architecture: Architecture {
-            wide: header.is_class_64(),
-            little_endian: endian == Endianness::Little,
-            machine: header.e_machine(endian),
-        },
-        interpreter: None,
-        is_static: false,
-        go: false,
-    };
-    // A file that is cut off there proves nothing.
-    let Ok(segments) = header.program_headers(endian, cache) else { return Some(elf) };
-    for segment in segments {
-        if let Ok(Some(path)) = segment.interpreter(endian, cache) {
-            elf.interpreter = Some(PathBuf::from(OsString::from_vec(path.to_vec())));
-        }
-        if let Ok(Some(notes)) = segment.notes(endian, cache) {
-            elf.go |= notes
-                .flatten()
-                .any(|note| note.name() == b"Go" && note.n_type(endian).0 == GO_BUILD_ID);
-        }
-    }
-    elf.is_static = elf.interpreter.is_none();
-    Some(elf)
-}
-
-impl fmt::Display for Elf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.architecture.wide { "64-bit " } else { "32-bit " })?;
-        match self.architecture.machine {
-            elf::EM_386 => f.write_str("x86"),
-            elf::EM_ARM => f.write_str("ARM"),
-            elf::EM_X86_64 => f.write_str("x86-64"),
-            elf::EM_AARCH64 => f.write_str("AArch64"),
-            elf::EM_RISCV => f.write_str("RISC-V"),
-            machine => write!(f, "ELF machine {}", machine.0),
-        }
-    }
+/// Reads the headers of a file, if it is an ELF file.
+pub fn elf_of(path: &Path) -> Option<Elf> {
+    let file = File::open(path).ok()?;
+    Elf::read(|at, length| library::read_at(&file, at, length))
 }
 
 /// Why the library does not do its work in a program.
@@ -230,6 +151,12 @@ const GO: &str = "Go asks the kernel itself, past libc, so its connections get n
                   GODEBUG=netdns=cgo helps lookups where it is linked with cgo";
 
 impl Program {
+    /// The dynamic loader that its file names.
+    pub fn interpreter(&self) -> Option<&Path> {
+        let path = self.elf.as_ref()?.interpreter.as_deref()?;
+        Some(Path::new(OsStr::from_bytes(path)))
+    }
+
     /// What keeps the library from doing its work in this program, if anything does.
     pub fn obstacle(&self, library: &Path) -> Option<Obstacle> {
         // Another one of us puts the library into what it runs.
@@ -247,7 +174,7 @@ impl Program {
             if elf.is_static && !is_loader {
                 let why =
                     format!("{file} is statically linked, so nothing can be preloaded into it");
-                if elf.go {
+                if elf.is_go {
                     let why = format!(
                         "{file} is a program of Go and is statically linked, so nothing can be preloaded into it"
                     );
@@ -255,17 +182,17 @@ impl Program {
                 }
                 return not_loaded(why);
             }
-            if let Some(ours) =
-                Elf::of_file(library).filter(|ours| !ours.is_of_the_same_architecture(elf))
+            if let Some(ours) = elf_of(library).filter(|ours| ours.architecture != elf.architecture)
             {
                 let library = library.display();
-                return not_loaded(format!("{file} is {elf}, but {library} is {ours}"));
+                let (program, ours) = (elf.architecture, ours.architecture);
+                return not_loaded(format!("{file} is {program}, but {library} is {ours}"));
             }
         }
         if let Some(who) = self.privilege() {
             return not_loaded(format!("{file} {who}, so the loader ignores LD_PRELOAD for it"));
         }
-        let go = self.elf.as_ref().is_some_and(|elf| elf.go);
+        let go = self.elf.as_ref().is_some_and(|elf| elf.is_go);
         go.then(|| Obstacle { why: format!("{file} is a program of Go"), instead: GO, loads: true })
     }
 

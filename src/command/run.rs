@@ -44,7 +44,7 @@ pub fn exec(
         error = execve(sh, words, &environment);
     }
     let file = file.display();
-    let interpreter = program.elf.as_ref().and_then(|elf| elf.interpreter.as_deref());
+    let interpreter = program.interpreter();
     let message = match interpreter.filter(|interpreter| !interpreter.exists()) {
         Some(interpreter) => {
             let interpreter = interpreter.display();

@@ -1,176 +1,252 @@
-//! The TCP connections of a process: /proc/PID/net/tcp and tcp6 list them, and `sock_diag`(7) knows since when each
-//! has been silent.
+//! The sockets of processes: which descriptors are sockets, and what the kernel knows about them. `sock_diag`(7) tells
+//! most; where a network namespace cannot be entered, /proc/PID/net/tcp and tcp6 tell the rest.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::fs::MetadataExt;
 use std::time::Duration;
 
+use egress_shim_core::kernel::{
+    self, ESTABLISHED, Info, LISTEN, Message, SOCK_DIAG_BY_FAMILY, SYN_SENT, Socket, Timer,
+};
 use libc::c_int;
 
-// The states of a connection: `include/net/tcp_states.h` in the kernel.
-/// `TCP_ESTABLISHED`.
-pub const ESTABLISHED: u8 = 1;
-/// `TCP_SYN_SENT`: nothing has answered yet.
-pub const SYN_SENT: u8 = 2;
-const LISTEN: u8 = 10;
-
-/// The timer that is pending (`get_tcp4_sock` in the kernel's `net/ipv4/tcp_ipv4.c`).
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Timer {
-    None,
-    /// Something is not acknowledged yet. It hides a keepalive timer.
-    Retransmission,
-    Keepalive,
-    Other,
-}
-
-/// One connection.
+/// A TCP connection of a process.
+#[derive(Clone, Debug)]
 pub struct Connection {
-    /// The other end; IPv4 for an IPv4-mapped address.
-    pub peer: SocketAddr,
-    /// `TCP_ESTABLISHED` and so on, 1 to 12.
-    pub state: u8,
-    /// What the kernel waits for.
-    pub timer: Timer,
-    /// Until the timer runs out.
-    pub until: Duration,
-    /// How often the kernel has sent the same again.
-    pub retries: u32,
-    /// Whether the process has accepted it.
+    /// What the kernel knows about it.
+    pub socket: Socket,
+    /// The descriptor; of several the lowest.
+    pub descriptor: u32,
+    /// Whether the process, or one that it has it from, has accepted it.
     pub is_accepted: bool,
-    /// Since something was sent or received.
-    pub silence: Option<Duration>,
 }
 
-/// A line of /proc/PID/net/tcp.
-struct Row {
-    local: SocketAddr,
-    inode: u64,
-    connection: Connection,
+impl Connection {
+    /// Whether a NAT or a firewall may stand between the ends, and this end began.
+    pub fn is_outbound(&self) -> bool {
+        !self.is_accepted && !self.socket.peer.ip().is_loopback() && !self.is_to_itself()
+    }
+
+    fn is_to_itself(&self) -> bool {
+        self.socket.local.ip() == self.socket.peer.ip()
+    }
+
+    /// Whether nothing has answered a connect yet.
+    pub fn is_connecting(&self) -> bool {
+        self.is_outbound() && self.socket.state == SYN_SENT
+    }
+
+    /// Whether something that was sent again is still not acknowledged.
+    pub fn is_unacknowledged(&self) -> bool {
+        let waits = matches!(self.socket.timer, Timer::Retransmission | Timer::ZeroWindow);
+        self.is_outbound() && self.socket.state != SYN_SENT && waits && self.socket.retries > 0
+    }
+
+    /// Whether nothing keeps a NAT from forgetting it.
+    pub fn lacks_keepalive(&self) -> bool {
+        self.is_outbound() && self.socket.state == ESTABLISHED && self.socket.timer == Timer::None
+    }
+
+    /// The least that the idle time of its keepalive can be, in seconds. The kernel does not tell it, but the timer
+    /// that is pending was set to no more than that, and began no later than the last packet of the peer.
+    pub fn least_idle(&self) -> Option<u64> {
+        let Socket { timer, retries, until, info, .. } = self.socket;
+        (timer == Timer::Keepalive && retries == 0 && self.is_outbound())
+            .then(|| (until + info.map_or(Duration::ZERO, |info| info.silence())).as_secs())
+    }
 }
 
-/// The connections of a process.
+/// A question to a name server that is under way.
+#[derive(Clone, Debug)]
+pub struct Question {
+    /// The name server.
+    pub server: SocketAddr,
+    /// The socket's number.
+    pub inode: u64,
+    /// The descriptor.
+    pub descriptor: u32,
+}
+
+/// The descriptors of a process that are sockets, by the socket's number.
+#[derive(Default)]
+pub struct Descriptors {
+    /// Number and descriptor, in order.
+    sockets: Vec<(u64, u32)>,
+    /// Whether there are more than were looked at.
+    pub is_cut: bool,
+}
+
+impl Descriptors {
+    /// Lists them, looking at no more descriptors than `budget` has left.
+    ///
+    /// # Errors
+    /// They cannot be seen, mostly for lack of a privilege.
+    pub fn of(process: u32, budget: &mut usize) -> io::Result<Self> {
+        let mut descriptors = Self::default();
+        for entry in fs::read_dir(format!("/proc/{process}/fd"))?.flatten() {
+            if *budget == 0 {
+                descriptors.is_cut = true;
+                break;
+            }
+            *budget -= 1;
+            let Ok(target) = fs::read_link(entry.path()) else { continue };
+            let inode = target.to_str().and_then(|target| {
+                target.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
+            });
+            let descriptor = entry.file_name().to_str().and_then(|name| name.parse().ok());
+            descriptors.sockets.extend(inode.zip(descriptor));
+        }
+        descriptors.sockets.sort_unstable();
+        descriptors.sockets.dedup_by_key(|(inode, _)| *inode);
+        Ok(descriptors)
+    }
+
+    fn get(&self, inode: u64) -> Option<u32> {
+        let place = self.sockets.binary_search_by_key(&inode, |(inode, _)| *inode).ok()?;
+        self.sockets.get(place).map(|(_, descriptor)| *descriptor)
+    }
+
+    /// The numbers of the sockets.
+    pub fn inodes(&self) -> impl Iterator<Item = u64> {
+        self.sockets.iter().map(|(inode, _)| *inode)
+    }
+}
+
+/// The sockets of a network namespace.
+#[derive(Default)]
+pub struct Table {
+    tcp: Vec<Socket>,
+    /// UDP sockets that are connected to port 53.
+    dns: Vec<Socket>,
+    listening: HashSet<u16>,
+    /// Whether there are more than were looked at.
+    pub is_cut: bool,
+}
+
+/// The port of name servers.
+const DNS: u16 = 53;
+/// So many bytes of a table of /proc are read.
+const LONGEST_TABLE: u64 = 16 << 20;
+
+impl Table {
+    /// Lists the sockets of the network namespace that a process is in, of which only those that are wanted are kept.
+    pub fn of(process: u32, wanted: &HashSet<u64>) -> Self {
+        let mut table = Self::default();
+        let keep = |listening: &mut HashSet<u16>, tcp: &mut Vec<Socket>, socket: Socket| {
+            if socket.state == LISTEN {
+                listening.insert(socket.local.port());
+            } else if socket.inode != 0 && wanted.contains(&socket.inode) {
+                tcp.push(socket);
+            }
+        };
+        let Self { tcp, listening, .. } = &mut table;
+        let asked = in_network_of(process, || ask(|socket| keep(listening, tcp, socket)));
+        let mut is_cut = false;
+        if !matches!(asked, Ok(Ok(()))) {
+            tcp.clear();
+            for name in ["tcp", "tcp6"] {
+                is_cut |= read(process, name, |socket| keep(listening, tcp, socket));
+            }
+        }
+        for name in ["udp", "udp6"] {
+            is_cut |= read(process, name, |socket| {
+                if socket.peer.port() == DNS && wanted.contains(&socket.inode) {
+                    table.dns.push(socket);
+                }
+            });
+        }
+        table.tcp.sort_unstable_by_key(|socket| socket.inode);
+        table.is_cut = is_cut;
+        table
+    }
+
+    /// The connections among a process's descriptors.
+    pub fn connections(&self, descriptors: &Descriptors) -> Vec<Connection> {
+        let of_process = self.tcp.iter().filter_map(|socket| {
+            let descriptor = descriptors.get(socket.inode)?;
+            let is_accepted = self.listening.contains(&socket.local.port());
+            Some(Connection { socket: *socket, descriptor, is_accepted })
+        });
+        of_process.collect()
+    }
+
+    /// The questions to name servers among them that wait for an answer, as far as one look can tell.
+    pub fn questions(&self, descriptors: &Descriptors) -> Vec<Question> {
+        let over_tcp = self.tcp.iter().filter(|socket| {
+            let waits = |info: Info| info.last_received > info.last_sent;
+            socket.peer.port() == DNS
+                && socket.state == ESTABLISHED
+                && socket.info.is_some_and(waits)
+        });
+        let of_process = self.dns.iter().chain(over_tcp).filter_map(|socket| {
+            let descriptor = descriptors.get(socket.inode)?;
+            let question = Question { server: socket.peer, inode: socket.inode, descriptor };
+            // What has arrived is an answer, though not read yet.
+            (socket.unread == 0).then_some(question)
+        });
+        of_process.collect()
+    }
+}
+
+/// Reads a table of /proc; says whether it was longer than is read.
+fn read(process: u32, name: &str, mut keep: impl FnMut(Socket)) -> bool {
+    // SAFETY: sysconf(3) takes a number.
+    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
+    // Without IPv6 there is no tcp6.
+    let Ok(file) = File::open(format!("/proc/{process}/net/{name}")) else { return false };
+    let mut lines = BufReader::new(file.take(LONGEST_TABLE));
+    let mut line = String::new();
+    let mut length = 0;
+    while let Ok(read @ 1..) = lines.read_line(&mut line) {
+        length += read as u64;
+        if let Some(socket) = Socket::of_line(&line, ticks) {
+            keep(socket);
+        }
+        line.clear();
+    }
+    length >= LONGEST_TABLE
+}
+
+/// The number of a process's network namespace.
+pub fn network_of(process: impl std::fmt::Display) -> io::Result<u64> {
+    Ok(fs::metadata(format!("/proc/{process}/ns/net"))?.ino())
+}
+
+/// Does something in the network namespace of a process, and comes back.
 ///
 /// # Errors
-/// What cannot be seen, mostly for lack of a privilege.
-pub fn of_process(process: &str) -> io::Result<Vec<Connection>> {
-    let mut rows = Vec::new();
-    for table in ["tcp", "tcp6"] {
-        // Without IPv6 there is no tcp6.
-        let text = fs::read_to_string(format!("/proc/{process}/net/{table}")).unwrap_or_default();
-        rows.extend(text.lines().skip(1).filter_map(row));
+/// The namespace cannot be entered, or cannot be seen.
+pub fn in_network_of<T>(process: u32, task: impl FnOnce() -> T) -> io::Result<T> {
+    if network_of(process)? == network_of("self")? {
+        return Ok(task());
     }
-    let of_process = inodes(process)?;
-    let listening: HashSet<u16> = rows
-        .iter()
-        .filter(|row| row.connection.state == LISTEN)
-        .map(|row| row.local.port())
-        .collect();
-    let silences = silences(process).unwrap_or_default();
-    let connections = rows.into_iter().filter(|row| {
-        row.connection.state != LISTEN && row.inode != 0 && of_process.contains(&row.inode)
-    });
-    Ok(connections
-        .map(|row| Connection {
-            is_accepted: listening.contains(&row.local.port()),
-            silence: silences.get(&row.inode).copied(),
-            ..row.connection
-        })
-        .collect())
-}
-
-/// The sockets that the process has open.
-fn inodes(process: &str) -> io::Result<HashSet<u64>> {
-    let descriptors = fs::read_dir(format!("/proc/{process}/fd"))?;
-    let targets = descriptors.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-    Ok(targets
-        .filter_map(|target| {
-            target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok()
-        })
-        .collect())
-}
-
-fn row(line: &str) -> Option<Row> {
-    let fields: Vec<_> = line.split_whitespace().collect();
-    let [_, local, peer, state, _, timer, retries, _, _, inode, ..] = fields[..] else {
-        return None;
-    };
-    let (kind, until) = timer.split_once(':')?;
-    // SAFETY: sysconf(3) takes a number.
-    let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).ok()?.max(1);
-    let connection = Connection {
-        peer: address(peer)?,
-        state: u8::from_str_radix(state, 16).ok()?,
-        timer: match kind {
-            "00" => Timer::None,
-            "01" => Timer::Retransmission,
-            "02" => Timer::Keepalive,
-            _ => Timer::Other,
-        },
-        until: Duration::from_millis(u64::from_str_radix(until, 16).ok()? * 1000 / ticks),
-        retries: u32::from_str_radix(retries, 16).ok()?,
-        is_accepted: false,
-        silence: None,
-    };
-    Some(Row { local: address(local)?, inode: inode.parse().ok()?, connection })
-}
-
-/// `0100007F:01BB`: the words of the address as they lie in memory, each in this machine's order.
-fn address(text: &str) -> Option<SocketAddr> {
-    let (address, port) = text.split_once(':')?;
-    let port = u16::from_str_radix(port, 16).ok()?;
-    let word = |index: usize| {
-        let word = u32::from_str_radix(address.get(8 * index..8 * (index + 1))?, 16).ok()?;
-        Some(word.to_ne_bytes())
-    };
-    let address = if address.len() == 8 {
-        IpAddr::V4(Ipv4Addr::from(word(0)?))
-    } else {
-        let words = [word(0)?, word(1)?, word(2)?, word(3)?];
-        let mut octets = [0; 16];
-        octets.copy_from_slice(words.as_flattened());
-        // What goes over the wire of ::ffff:192.0.2.1 is IPv4.
-        Ipv6Addr::from(octets).to_canonical()
-    };
-    Some(SocketAddr::new(address, port))
-}
-
-// ------------------------------------------------------------------------------------------- sock_diag(7)
-
-/// Since when the TCP sockets in the process's network namespace have been silent, by inode.
-fn silences(process: &str) -> io::Result<HashMap<u64, Duration>> {
-    let namespace = format!("/proc/{process}/ns/net");
-    if fs::metadata(&namespace)?.ino() != fs::metadata("/proc/self/ns/net")?.ino() {
-        let namespace = File::open(namespace)?;
-        // SAFETY: setns(2) on a descriptor; nothing else here is about the network.
-        if unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } != 0 {
-            return Err(io::Error::last_os_error());
+    let here = File::open("/proc/self/ns/net")?;
+    let there = File::open(format!("/proc/{process}/ns/net"))?;
+    let enter = |namespace: &File| {
+        // SAFETY: setns(2) on a descriptor.
+        match unsafe { libc::setns(namespace.as_raw_fd(), libc::CLONE_NEWNET) } {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
         }
-    }
-    let mut silences = HashMap::new();
-    for family in [libc::AF_INET, libc::AF_INET6] {
-        ask(family, &mut silences)?;
-    }
-    Ok(silences)
+    };
+    enter(&there)?;
+    let result = task();
+    enter(&here)?;
+    Ok(result)
 }
 
-/// `SOCK_DIAG_BY_FAMILY` in `linux/sock_diag.h`.
-const SOCK_DIAG_BY_FAMILY: u16 = 20;
-/// `NLM_F_REQUEST` and `NLM_F_DUMP` in `linux/netlink.h`.
-const DUMP: u16 = 0x301;
-/// `INET_DIAG_INFO` in `linux/inet_diag.h`: `struct tcp_info`.
-const INET_DIAG_INFO: u16 = 2;
-/// struct nlmsghdr, and struct `inet_diag_msg` with its place of the inode.
-const HEADER: usize = 16;
-const MESSAGE: usize = 72;
-const INODE: usize = 68;
-
-/// Asks for all TCP sockets of a family.
-fn ask(family: c_int, silences: &mut HashMap<u64, Duration>) -> io::Result<()> {
+/// Asks `sock_diag`(7) for the TCP sockets of this network namespace.
+fn ask(mut keep: impl FnMut(Socket)) -> io::Result<()> {
+    /// `NLM_F_REQUEST` and `NLM_F_DUMP` in `linux/netlink.h`.
+    const DUMP: u16 = 0x301;
+    /// `INET_DIAG_INFO` in `linux/inet_diag.h`: `struct tcp_info`.
+    const INFO: u8 = 2;
+    /// All states but `TCP_SYN_RECV`, `TCP_TIME_WAIT` and `TCP_NEW_SYN_RECV`: no process has such sockets.
+    const STATES: u32 = !(1 << 3 | 1 << 6 | 1 << 12);
     // SAFETY: socket(2) takes numbers; the descriptor is owned at once.
     let mut netlink = unsafe {
         match libc::socket(
@@ -182,50 +258,40 @@ fn ask(family: c_int, silences: &mut HashMap<u64, Duration>) -> io::Result<()> {
             descriptor => File::from_raw_fd(descriptor),
         }
     };
-    // struct nlmsghdr, then struct inet_diag_req_v2: family, protocol, the attributes wanted, padding, the
-    // states wanted, and a socket that is not named.
-    let mut request = [0_u8; 72];
-    request[..4].copy_from_slice(&72_u32.to_ne_bytes());
-    request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
-    request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
-    request[16] = u8::try_from(family).unwrap_or_default();
-    request[17] = u8::try_from(libc::IPPROTO_TCP).unwrap_or_default();
-    request[18] = 1 << (INET_DIAG_INFO - 1);
-    request[20..24].copy_from_slice(&u32::MAX.to_ne_bytes());
-    netlink.write_all(&request)?;
+    let byte = |number: c_int| u8::try_from(number).unwrap_or_default();
     let mut buffer = vec![0; 64 << 10];
-    loop {
-        let length = netlink.read(&mut buffer)?;
-        let mut rest = &buffer[..length];
-        while let Some((header, _)) = rest.split_first_chunk::<HEADER>() {
-            let length = u32::from_ne_bytes([header[0], header[1], header[2], header[3]]) as usize;
-            let kind = u16::from_ne_bytes([header[4], header[5]]);
-            let Some(message) = rest.get(HEADER..length) else { return Ok(()) };
-            if kind != SOCK_DIAG_BY_FAMILY {
-                return Ok(()); // NLMSG_DONE or NLMSG_ERROR
+    for family in [libc::AF_INET, libc::AF_INET6] {
+        // struct nlmsghdr, then struct inet_diag_req_v2: family, protocol, the attributes wanted, padding, the
+        // states wanted, and a socket that is not named.
+        let mut request = [0_u8; 72];
+        request[..4].copy_from_slice(&72_u32.to_ne_bytes());
+        request[4..6].copy_from_slice(&SOCK_DIAG_BY_FAMILY.to_ne_bytes());
+        request[6..8].copy_from_slice(&DUMP.to_ne_bytes());
+        request[16] = byte(family);
+        request[17] = byte(libc::IPPROTO_TCP);
+        request[18] = 1 << (INFO - 1);
+        request[20..24].copy_from_slice(&STATES.to_ne_bytes());
+        netlink.write_all(&request)?;
+        'dump: loop {
+            let length = netlink.read(&mut buffer)?;
+            for message in kernel::messages(&buffer[..length]) {
+                match message {
+                    Message::Socket(message) => {
+                        Socket::of_message(message).into_iter().for_each(&mut keep);
+                    }
+                    Message::Done => break 'dump,
+                    Message::Error => return Err(io::Error::other("sock_diag(7) refuses")),
+                }
             }
-            silences.extend(silence(message));
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            if length == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
         }
     }
+    Ok(())
 }
 
-/// A socket's inode, and since when nothing was sent or received.
-fn silence(message: &[u8]) -> Option<(u64, Duration)> {
-    let (message, mut attributes) = message.split_at_checked(MESSAGE)?;
-    let inode = word(message, INODE)?;
-    while let Some((&[a, b, c, d], rest)) = attributes.split_first_chunk() {
-        let length = usize::from(u16::from_ne_bytes([a, b])).max(4);
-        if u16::from_ne_bytes([c, d]) == INET_DIAG_INFO {
-            // tcpi_last_data_sent and tcpi_last_data_recv in struct tcp_info.
-            let milliseconds = word(rest, 44)?.min(word(rest, 52)?);
-            return Some((inode.into(), Duration::from_millis(milliseconds.into())));
-        }
-        attributes = attributes.get(length.next_multiple_of(4)..)?;
-    }
-    None
-}
-
-fn word(bytes: &[u8], at: usize) -> Option<u32> {
-    Some(u32::from_ne_bytes(*bytes.get(at..)?.first_chunk()?))
+/// Whether an address is of this kind, for the messages.
+pub fn family(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }

@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 use libc::{c_int, c_long, c_ulong, pid_t};
 
 use crate::environment::{Environment, pointers};
-use crate::library;
 use crate::output::{Failure, status};
+use crate::process;
 use crate::program::Program;
 use egress_shim_core::settings::CHECK;
 
@@ -124,7 +124,7 @@ impl Trial<'_> {
 
     /// Whether the program's libc runs constructors only when the loader has jumped to its entry point: musl.
     fn runs_constructors_late(&self) -> bool {
-        let interpreter = self.program.elf.as_ref().and_then(|elf| elf.interpreter.as_deref());
+        let interpreter = self.program.interpreter();
         interpreter
             .and_then(Path::file_name)
             .is_some_and(|name| name.as_bytes().starts_with(b"ld-musl"))
@@ -245,8 +245,7 @@ impl Process {
     }
 
     fn has_library(&self) -> bool {
-        fs::read(format!("/proc/{}/maps", self.pid))
-            .is_ok_and(|maps| library::mapped(&maps).is_some())
+        u32::try_from(self.pid).is_ok_and(|pid| process::library_in(pid).is_some())
     }
 
     /// Puts the instruction back, to go on with it.

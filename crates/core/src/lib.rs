@@ -10,6 +10,8 @@
 //! |---|---|
 //! | [`settings`] | the table of settings, their parser, their problems |
 //! | [`allowlist`] | host patterns and their matching |
+//! | [`kernel`] | what the kernel tells about processes and sockets |
+//! | [`elf`] | the headers and notes of ELF files, the library's own note |
 
 #![forbid(unsafe_code)]
 #![warn(missing_docs)]
@@ -20,4 +22,6 @@
 )]
 
 pub mod allowlist;
+pub mod elf;
+pub mod kernel;
 pub mod settings;
