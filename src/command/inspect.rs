@@ -227,7 +227,7 @@ fn state(process: &Process, configuration: &Configuration, here: &Here) -> State
         let called = called.flatten().unwrap_or(name);
         return if configuration.is_off {
             State::Off
-        } else if !settings::acts_in(&configuration.programs, [called, name]) {
+        } else if !settings::is_program_selected(&configuration.programs, [called, name]) {
             State::LeftOut
         } else if process.elf.as_ref().is_some_and(|elf| elf.is_go) {
             State::PastLibc
@@ -386,7 +386,7 @@ fn unacknowledged(case: &Case<'_>) -> Option<(String, String)> {
     let action = format!(
         "a NAT between has forgotten the connection, or the peer is gone: this one cannot be saved, only ended, by a restart; \
          keepalive prevents that, and user-timeout ends such a connection; {}",
-        start_with(case, &[], &[], Some("idle=60,interval=60,count=5,user-timeout=360"))
+        start_with(case, &[], &[], Some("user-timeout=360"))
     );
     Some((sentence, action))
 }
@@ -651,7 +651,8 @@ fn start_with(case: &Case<'_>, hosts: &[&str], before: &[&str], keepalive: Optio
         settings.push((&PROGRAMS, escape(process.name())));
     }
     if let Some(keepalive) = keepalive {
-        settings.push((&settings::KEEPALIVE, keepalive.to_owned()));
+        let before = process.environment.get(settings::KEEPALIVE.variable).unwrap_or_default();
+        settings.push((&settings::KEEPALIVE, with_key(before, keepalive)));
     }
     let whole_list = if hosts == ["*"] {
         " (* lists every host; with --log debug the program logs each name that it looks up, to list that alone)"
@@ -697,6 +698,20 @@ fn start_with(case: &Case<'_>, hosts: &[&str], before: &[&str], keepalive: Optio
         "start it{whole_list} with these variables: LD_PRELOAD={library} {}",
         variables.join(" ")
     )
+}
+
+/// A value of `EGRESS_SHIM_KEEPALIVE` with another part.
+fn with_key(value: &[u8], part: &str) -> String {
+    let value = String::from_utf8_lossy(value);
+    let value = value.trim();
+    let key = part.split('=').next().unwrap_or(part);
+    if matches!(value, "" | "on" | "off") {
+        part.to_owned()
+    } else if value.split(',').any(|part| part.split('=').next() == Some(key)) {
+        value.to_owned()
+    } else {
+        format!("{value},{part}")
+    }
 }
 
 /// The command line of a process, for a shell; `None` if it cannot be typed again.
