@@ -14,7 +14,7 @@ use libc::{
 use crate::keepalive::{self, SetSockOpt};
 use crate::next::Next;
 use crate::resolver::{self, GetAddrInfo, GetHostByName2, GetHostByName2R, Lookup};
-use crate::{dns, state};
+use crate::{replies, state};
 
 redhook::hook! {
     unsafe fn connect(
@@ -94,7 +94,7 @@ redhook::hook! {
         unsafe {
             let real = RECV.get();
             let call = move || real(socket, buffer, length, flags);
-            dns::receive(call, socket, buffer, length, flags, state::allowlist())
+            replies::filter_buffer(call, socket, buffer, length, flags, state::allowlist())
         }
     }
 }
@@ -112,7 +112,7 @@ redhook::hook! {
         unsafe {
             let real = RECVFROM.get();
             let call = move || real(socket, buffer, length, flags, address, address_length);
-            dns::receive(call, socket, buffer, length, flags, state::allowlist())
+            replies::filter_buffer(call, socket, buffer, length, flags, state::allowlist())
         }
     }
 }
@@ -127,7 +127,7 @@ redhook::hook! {
         unsafe {
             let real = RECVMSG.get();
             let call = move || real(socket, header, flags);
-            dns::receive_message(call, socket, header, flags, state::allowlist())
+            replies::filter_message(call, socket, header, flags, state::allowlist())
         }
     }
 }
@@ -144,7 +144,7 @@ redhook::hook! {
         unsafe {
             let real = RECVMMSG.get();
             let call = move || real(socket, vector, length, flags, timeout);
-            dns::receive_messages(call, socket, vector, flags, state::allowlist())
+            replies::filter_messages(call, socket, vector, length, flags, state::allowlist())
         }
     }
 }
@@ -166,7 +166,7 @@ redhook::hook! {
                 return recv_without_ipv6(socket, buffer, length, flags);
             };
             let call = move || real(socket, buffer, length, size, flags);
-            dns::receive(call, socket, buffer, length, flags, state::allowlist())
+            replies::filter_buffer(call, socket, buffer, length, flags, state::allowlist())
         }
     }
 }
@@ -187,7 +187,7 @@ redhook::hook! {
                 return recvfrom_without_ipv6(socket, buffer, length, flags, address, address_length);
             };
             let call = move || real(socket, buffer, length, size, flags, address, address_length);
-            dns::receive(call, socket, buffer, length, flags, state::allowlist())
+            replies::filter_buffer(call, socket, buffer, length, flags, state::allowlist())
         }
     }
 }

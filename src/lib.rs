@@ -18,7 +18,7 @@
 //! | `hooks` | the interposed symbols: thin, each hands libc's function to a policy |
 //! | `check` | what `egress-shim --check` asks of a process at load |
 //! | `resolver` | what becomes of a lookup through libc |
-//! | `dns` | what becomes of a DNS reply |
+//! | `replies` | what becomes of a DNS reply |
 //! | `keepalive` | what becomes of a socket |
 //! | `state` | what is in force in this process: settings, allowlist, log; loaded once |
 //! | `logging` | one line, one write |
@@ -34,11 +34,11 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
-mod dns;
 mod keepalive;
 mod logging;
 mod memory;
 mod process;
+mod replies;
 mod resolver;
 mod state;
 

@@ -152,6 +152,35 @@ unsafe fn unmap(block: *mut [u8]) {
     });
 }
 
+/// Memory for a moment, mapped from the kernel: for what is too large for a signal handler's stack.
+pub struct Scratch {
+    start: *mut u8,
+    size: usize,
+}
+
+impl Scratch {
+    /// So many bytes, all zero; `None` if the kernel has none.
+    #[must_use]
+    pub fn new(size: usize) -> Option<Self> {
+        let start = map(size);
+        (!start.is_null()).then_some(Self { start, size })
+    }
+
+    /// The bytes.
+    #[must_use]
+    pub fn bytes(&mut self) -> &mut [u8] {
+        // SAFETY: the mapping has this size, and is used by way of this borrow alone.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.size) }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // SAFETY: the mapping made above, which is used no more.
+        unsafe { unmap(slice_from_raw_parts_mut(self.start, self.size)) };
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -519,6 +519,64 @@ pub fn status(descriptor: c_int) -> Option<libc::stat> {
 weak!(FSTAT: unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int = "fstat", "egress_shim_fstat");
 weak!(FXSTAT: unsafe extern "C" fn(c_int, c_int, *mut libc::stat) -> c_int = "__fxstat", "egress_shim_fxstat");
 
+/// Which memory can be read. Remembers the page that it has seen last.
+#[derive(Debug)]
+pub struct Readable {
+    page: usize,
+}
+
+impl Readable {
+    /// No page is smaller, on any machine that Linux runs on.
+    const PAGE: usize = 4096;
+
+    /// Knows of a page of the stack, where structures for the kernel usually are.
+    #[must_use]
+    #[allow(clippy::new_without_default, reason = "it is made of where it is made")]
+    pub fn new() -> Self {
+        let here = 0_u8;
+        Self { page: (&raw const here).addr() & !(Self::PAGE - 1) }
+    }
+
+    /// Whether so many bytes at an address can be read. Costs a system call for each page but the last seen.
+    pub fn has(&mut self, address: usize, size: usize) -> bool {
+        let Some(last) = size.checked_sub(1) else { return true };
+        let Some(last) = address.checked_add(last) else { return false };
+        let mut page = address & !(Self::PAGE - 1);
+        while page <= last {
+            if page != self.page && !is_page_readable(page) {
+                return false;
+            }
+            self.page = page;
+            let Some(next) = page.checked_add(Self::PAGE) else { break };
+            page = next;
+        }
+        true
+    }
+}
+
+/// Has the kernel read a signal set there, for a change that it then finds to be none (`rt_sigprocmask(2)`).
+fn is_page_readable(page: usize) -> bool {
+    const NO_CHANGE: c_int = -1;
+    /// Of the kernel's signal set.
+    const SIZE: usize = 8;
+    let nowhere = std::ptr::null_mut::<u8>();
+    // SAFETY: the kernel reads what it can read, and writes nothing.
+    keeping_errno(|| unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, NO_CHANGE, page, nowhere, SIZE);
+        errno() == libc::EINVAL
+    })
+}
+
+/// A number that the kernel has drawn for this process (`AT_RANDOM`, getauxval(3)).
+#[must_use]
+pub fn random() -> u64 {
+    // SAFETY: getauxval(3) takes a number, and gives 0 or the address of 16 bytes.
+    unsafe {
+        let bytes = libc::getauxval(libc::AT_RANDOM) as *const u64;
+        if bytes.is_null() { 0 } else { bytes.add(1).read_unaligned() }
+    }
+}
+
 /// Reads a socket option of type int. The bare system call, as for the others here: libc's functions for
 /// options are interposed, by this library and perhaps by another.
 ///

@@ -11,6 +11,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -247,6 +248,76 @@ static void by_recvmsg_unaligned(void) {
     received(recvmsg(descriptor, &header, 0), bytes, sizeof bytes);
 }
 
+/* Into the very memory that says where to: the kernel has read it before. */
+static void by_recvmsg_over_its_parts(size_t count) {
+    static union {
+        char bytes[500];
+        struct iovec parts[20];
+    } memory;
+    struct msghdr header = {.msg_iov = memory.parts, .msg_iovlen = count};
+    for (size_t i = 0; i < count; i++)
+        memory.parts[i] = (struct iovec){memory.bytes + 100 * i, 100};
+    int descriptor = with_reply();
+    errno = UNTOUCHED;
+    received(recvmsg(descriptor, &header, 0), memory.bytes, sizeof memory.bytes);
+}
+static void by_recvmsg_over_its_part(void) { by_recvmsg_over_its_parts(1); }
+static void by_recvmsg_over_its_few_parts(void) { by_recvmsg_over_its_parts(5); }
+/* More parts than a guest can keep: it must leave the message alone then, and not follow what came instead. */
+static void by_recvmsg_over_its_many_parts(void) {
+    static struct iovec parts[20];
+    struct msghdr header = {.msg_iov = parts, .msg_iovlen = 20};
+    for (int i = 0; i < 20; i++)
+        parts[i] = (struct iovec){parts, 100};
+    int descriptor = with_reply();
+    errno = UNTOUCHED;
+    received(recvmsg(descriptor, &header, 0), (char *)parts, sizeof parts);
+}
+/* Another thread uses the parts again as soon as the kernel has read them. */
+static struct iovec reused;
+static void *reuse(void *descriptor) {
+    usleep(200000);
+    reused = (struct iovec){(void *)16, 500};
+    send_here(*(int *)descriptor, reply, REPLY);
+    return NULL;
+}
+static void by_recvmsg_parts_reused(void) {
+    static char bytes[500];
+    struct msghdr header = {.msg_iov = &reused, .msg_iovlen = 1};
+    int descriptor = udp();
+    pthread_t thread;
+    reused = (struct iovec){bytes, sizeof bytes};
+    if (pthread_create(&thread, NULL, reuse, &descriptor) != 0) fail("pthread_create");
+    errno = UNTOUCHED;
+    received(recvmsg(descriptor, &header, 0), bytes, sizeof bytes);
+}
+/* As many parts as the kernel takes, each apart from the others. */
+static void by_recvmsg_in_most_parts(void) {
+    static char bytes[2 * 1024];
+    static struct iovec parts[1024];
+    struct msghdr header = {.msg_iov = parts, .msg_iovlen = 1024};
+    for (size_t i = 0; i < 1024; i++)
+        parts[i] = (struct iovec){bytes + 2 * i, 1};
+    receive_message(with_reply(), &header, 0);
+}
+/* More addresses than a buffer on the stack holds, in two parts. */
+static void by_recvmsg_large(void) {
+    enum { ADDRESSES = 500, ADDRESS = 28, HALF = 4000 };
+    static char large[QUESTION_END + ADDRESSES * ADDRESS + 11], bytes[5 * HALF];
+    struct iovec parts[2] = {{bytes, HALF}, {bytes + HALF, 4 * HALF}};
+    struct msghdr header = {.msg_iov = parts, .msg_iovlen = 2};
+    memcpy(large, reply, QUESTION_END);
+    large[6] = ADDRESSES >> 8, large[7] = (char)ADDRESSES;
+    for (int i = 0; i < ADDRESSES; i++)
+        memcpy(large + QUESTION_END + i * ADDRESS, reply + QUESTION_END, ADDRESS);
+    memcpy(large + QUESTION_END + ADDRESSES * ADDRESS, OPTIONS, 11);
+    int descriptor = udp();
+    send_here(descriptor, large, sizeof large);
+    errno = UNTOUCHED;
+    ssize_t result = recvmsg(descriptor, &header, 0);
+    received(result, bytes, sizeof bytes);
+}
+
 static void several(unsigned room, int flags, char *third) {
     static char bytes[5][500];
     struct iovec parts[5];
@@ -268,9 +339,37 @@ static void several(unsigned room, int flags, char *third) {
 static void by_recvmmsg(void) { several(5, MSG_DONTWAIT, NULL); }
 static void by_recvmmsg_two(void) { several(2, 0, NULL); }
 static void by_recvmmsg_bad(void) { several(3, 0, (char *)16); }
+static void by_recvmmsg_bad_parts(void) {
+    static char bytes[500];
+    struct iovec part = {bytes, sizeof bytes};
+    struct mmsghdr vector[2] = {{.msg_hdr = {.msg_iov = &part, .msg_iovlen = 1}}, {.msg_hdr = {.msg_iov = (void *)16, .msg_iovlen = 1}}};
+    int descriptor = with_reply();
+    send_here(descriptor, reply, REPLY);
+    errno = UNTOUCHED;
+    note("%d", recvmmsg(descriptor, vector, 2, MSG_DONTWAIT, NULL));
+    if (errno != UNTOUCHED) note("(%s)", error_name(errno));
+    note("%s", name_of(bytes, vector[0].msg_len));
+}
+/* The first message is where the second one's header was, which the kernel reads only then. */
+static void by_recvmmsg_over_its_vector(void) {
+    static struct mmsghdr vector[2];
+    struct iovec parts[2] = {{&vector[1], sizeof vector[1]}, {buffer, 500}};
+    for (int i = 0; i < 2; i++)
+        vector[i].msg_hdr = (struct msghdr){.msg_iov = &parts[i], .msg_iovlen = 1};
+    note("%d", recvmmsg(with_reply(), vector, 2, MSG_DONTWAIT, NULL));
+    note("%u", vector[0].msg_len);
+}
 static void by_recvmmsg_peek(void) { several(2, MSG_PEEK, NULL); }
 
 #ifdef __GLIBC__
+static void nowhere(void) {
+    int descriptor = with_reply();
+    errno = UNTOUCHED;
+    received(recvmsg(descriptor, (void *)16, 0), NULL, 0);
+    errno = UNTOUCHED;
+    received(recvmmsg(descriptor, (void *)16, 1, 0, NULL), NULL, 0);
+    receive(descriptor, sizeof buffer, 0);
+}
 ssize_t __recv_chk(int, void *, size_t, size_t, int);
 ssize_t __recvfrom_chk(int, void *, size_t, size_t, int, struct sockaddr *, socklen_t *);
 static void by_recv_chk(void) {
@@ -458,11 +557,20 @@ static const struct test {
     {"recvmsg into short parts", "50 cut flags 0x20, address 0, control 0", "34 bare flags 0, address 0, control 0", by_recvmsg_cut},
     {"recvmsg, short buffer, MSG_TRUNC", "73 cut flags 0x20, address 0, control 0", "34 bare flags 0, address 0, control 0", by_recvmsg_with_length},
     {"recvmsg, parts unaligned", "73 whole", "45 no data", by_recvmsg_unaligned},
+    {"recvmsg over its part", "73 whole", "45 no data", by_recvmsg_over_its_part},
+    {"recvmsg over its few parts", "73 whole", "45 no data", by_recvmsg_over_its_few_parts},
+    {"recvmsg over its many parts", BOTH("73 whole"), by_recvmsg_over_its_many_parts},
+    {"recvmsg, parts reused", "73 whole", "45 no data", by_recvmsg_parts_reused},
+    {"recvmsg in most parts", "73 whole flags 0, address 0, control 0", "45 no data flags 0, address 0, control 0", by_recvmsg_in_most_parts},
+    {"recvmsg, large", "14045 something else", "45 no data", by_recvmsg_large},
     {"recvmmsg", "3 73 whole, 1 x, 73 whole, 777 -, 777 -,", "3 45 no data, 1 x, 45 no data, 777 -, 777 -,", by_recvmmsg},
     {"recvmmsg, room for two", "2 73 whole, 1 x, 777 -, 777 -, 777 -,", "2 45 no data, 1 x, 777 -, 777 -, 777 -,", by_recvmmsg_two},
     {"recvmmsg, bad third buffer", "2 73 whole, 1 x, 777 -, 777 -, 777 -,", "2 45 no data, 1 x, 777 -, 777 -, 777 -,", by_recvmmsg_bad},
+    {"recvmmsg, bad parts", "1 whole", "1 no data", by_recvmmsg_bad_parts},
+    {"recvmmsg over its vector", BOTH("1 64"), by_recvmmsg_over_its_vector},
     {"recvmmsg, MSG_PEEK", "2 73 whole, 73 whole, 777 -, 777 -, 777 -,", "2 45 no data, 45 no data, 777 -, 777 -, 777 -,", by_recvmmsg_peek},
 #ifdef __GLIBC__
+    {"nowhere", "EFAULT EFAULT 73 whole", "EFAULT EFAULT 45 no data", nowhere},
     {"__recv_chk", "73 whole", "45 no data", by_recv_chk},
     {"__recvfrom_chk", "73 whole", "45 no data", by_recvfrom_chk},
     {"__recv_chk, too long", BOTH("signal 6"), by_recv_chk_too_long},

@@ -1,5 +1,5 @@
 //! What the library and the command share, and everything that reads foreign bytes: the settings, the host
-//! patterns, the question that `--check` asks a process.
+//! patterns, DNS messages, the question that `--check` asks a process.
 //!
 //! No unsafe code, no system call, no libc. Nothing here allocates on a path that the library takes in its
 //! host program, but for the list of patterns, whose memory may be refused.
@@ -9,6 +9,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | [`settings`] | the table of settings, their parser, their problems |
+//! | [`dns`] | DNS messages: a reply without its IPv6 addresses |
 //! | [`allowlist`] | host patterns and their matching |
 //! | [`kernel`] | what the kernel tells about processes and sockets |
 //! | [`elf`] | the headers and notes of ELF files, the library's own note |
@@ -22,6 +23,7 @@
 )]
 
 pub mod allowlist;
+pub mod dns;
 pub mod elf;
 pub mod kernel;
 pub mod settings;

@@ -1,4 +1,4 @@
-//! What `src/dns.rs` promises of a message, said in a slow and plain way: a message is read as a whole,
+//! What [`super`] promises of a message, said in a slow and plain way: a message is read as a whole,
 //! names and all, and two messages are compared by what they say.
 
 /// A message as a program that is not picky reads it.
@@ -48,12 +48,15 @@ fn number(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?))
 }
 
-/// A name, followed through its pointers, each of which leads further to the front.
+/// A name of at most 255 octets, followed through its pointers, each of which leads further to the front.
 fn name_in(bytes: &[u8], position: &mut usize) -> Option<Vec<Vec<u8>>> {
-    let mut labels = Vec::new();
+    let mut labels: Vec<Vec<u8>> = Vec::new();
     let (mut at, mut first) = (*position, *position);
     let mut end = None;
     loop {
+        if labels.iter().map(|label| label.len() + 1).sum::<usize>() >= 255 {
+            return None;
+        }
         let length = *bytes.get(at)?;
         match length {
             0 => {
