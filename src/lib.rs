@@ -20,7 +20,9 @@
 //! | `resolver` | what becomes of a lookup through libc |
 //! | `replies` | what becomes of a DNS reply |
 //! | `keepalive` | what becomes of a socket |
-//! | `state` | what is in force in this process: settings, allowlist, log; loaded once |
+//! | `state` | what is in force in this process: what the policies ask |
+//! | `list` | the list of hosts: who loads it, and when again |
+//! | `complaints` | what is wrong with the settings, on standard error |
 //! | `logging` | one line, one write |
 //! | `memory` | the library's own memory |
 //! | `next` | the next definition of an interposed symbol |
@@ -34,7 +36,9 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod complaints;
 mod keepalive;
+mod list;
 mod logging;
 mod memory;
 mod process;

@@ -120,6 +120,22 @@ macro_rules! debug {
 }
 pub(crate) use debug;
 
+/// Logs a line about a change, as [`debug`].
+macro_rules! info {
+    ($($message:tt)+) => {
+        log::log!(logger: $crate::logging::Logger, log::Level::Info, $($message)+)
+    };
+}
+pub(crate) use info;
+
+/// Logs a warning, as [`debug`]. One that may come again and again is for [`log_once`].
+macro_rules! warning {
+    ($($message:tt)+) => {
+        log::log!(logger: $crate::logging::Logger, log::Level::Warn, $($message)+)
+    };
+}
+pub(crate) use warning;
+
 /// Logs a line for those who look closest, as [`debug`].
 macro_rules! trace {
     ($($message:tt)+) => {

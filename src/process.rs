@@ -8,6 +8,33 @@ use std::fmt;
 
 use libc::{c_char, c_int};
 
+/// The assembler's directive for a word of memory that holds an address, and its size.
+#[cfg(target_pointer_width = "64")]
+macro_rules! word {
+    () => {
+        ".quad "
+    };
+}
+#[cfg(target_pointer_width = "32")]
+macro_rules! word {
+    () => {
+        ".long "
+    };
+}
+#[cfg(target_pointer_width = "64")]
+macro_rules! word_size {
+    () => {
+        "8"
+    };
+}
+#[cfg(target_pointer_width = "32")]
+macro_rules! word_size {
+    () => {
+        "4"
+    };
+}
+pub(crate) use {word, word_size};
+
 /// Declares a function that not every libc has: `Some` where the loader found it. Rust has no weak
 /// references that are stable, so the assembler makes a slot for the loader to fill.
 macro_rules! weak {
@@ -17,9 +44,9 @@ macro_rules! weak {
             ".pushsection .data.rel.ro.egress_shim_weak,\"aw\"",
             concat!(".globl ", $label),
             concat!(".hidden ", $label),
-            ".balign 8",
+            concat!(".balign ", $crate::process::word_size!()),
             concat!($label, ":"),
-            concat!(".quad ", $symbol),
+            concat!($crate::process::word!(), $symbol),
             ".popsection",
         );
         unsafe extern "C" {
@@ -104,10 +131,9 @@ pub fn thread_id() -> c_int {
     number_of(libc::SYS_gettid)
 }
 
-/// Whether this process has the thread whose id is the lower half of this number (tgkill(2) with no signal).
+/// Whether this process has a thread of this id (tgkill(2) with no signal).
 #[must_use]
-pub fn has_thread(process: c_int, thread: u64) -> bool {
-    let thread = thread & u64::from(u32::MAX);
+pub fn has_thread(process: c_int, thread: u32) -> bool {
     // SAFETY: tgkill(2) takes three numbers; signal 0 is none.
     keeping_errno(|| unsafe {
         libc::syscall(libc::SYS_tgkill, process, thread, 0) == 0 || errno() != libc::ESRCH
@@ -129,7 +155,7 @@ pub fn exit(status: c_int) -> ! {
 /// Whether the environment is the caller's and not the owner's: the process is set-user-ID, set-group-ID
 /// or has file capabilities (`AT_SECURE`, getauxval(3)).
 #[must_use]
-pub fn is_secure() -> bool {
+pub fn is_privileged() -> bool {
     // SAFETY: getauxval(3) takes a number.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
@@ -215,41 +241,112 @@ pub fn file_system(descriptor: c_int) -> Option<u32> {
     }
 }
 
-/// Seconds of a clock that nobody sets.
+/// Milliseconds of a clock that nobody sets, as of the last tick of the kernel. libc's function, which makes no
+/// system call where the kernel has put the time into the process (vdso(7)).
 #[must_use]
-pub fn monotonic_seconds() -> i64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: a local for the time; the clock exists on every kernel.
-    unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_MONOTONIC, &raw mut now) };
-    now.tv_sec
+pub fn milliseconds() -> i64 {
+    time(libc::CLOCK_MONOTONIC_COARSE)
 }
 
-/// Whether opening a file could wait for another machine or program: by /proc/self/mountinfo it is on a
-/// network file system or one in user space. A file that links lead there is not seen.
+/// How long ago a file was last changed, or put in its place, in milliseconds.
 #[must_use]
-pub fn may_hang(path: &[u8]) -> bool {
-    const WAIT: [&[u8]; 8] =
-        [b"nfs", b"nfs4", b"cifs", b"smb3", b"ceph", b"lustre", b"autofs", b"fuse"];
+pub fn age(status: &libc::stat) -> i64 {
+    #[allow(clippy::useless_conversion, reason = "they are words, of 32 bits on some machines")]
+    let of = |seconds, nanoseconds| i64::from(seconds) * 1000 + i64::from(nanoseconds) / 1_000_000;
+    let written = of(status.st_mtime, status.st_mtime_nsec);
+    let changed = of(status.st_ctime, status.st_ctime_nsec);
+    time(libc::CLOCK_REALTIME_COARSE) - written.max(changed)
+}
+
+fn time(clock: libc::clockid_t) -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a local for the time; both clocks exist on every kernel.
+    unsafe { libc::clock_gettime(clock, &raw mut now) };
+    #[allow(clippy::useless_conversion, reason = "they are words, of 32 bits on some machines")]
+    (i64::from(now.tv_sec) * 1000 + i64::from(now.tv_nsec) / 1_000_000)
+}
+
+/// Whether opening a file could wait for another machine or program: by /proc/self/mountinfo it is not on a
+/// file system that is known to be local. The path is absolute. A file that symbolic links lead there is not
+/// seen.
+#[must_use]
+pub fn is_on_remote_fs(path: &[u8]) -> bool {
     /// Larger tables are those of machines that run many containers.
     const MOST: usize = 256 << 10;
     let Ok(file) = File::open(c"/proc/self/mountinfo") else { return false };
-    let Ok(table) = file.read_whole(8 << 10, MOST) else { return true };
+    let Ok(table) = file.read_whole(8 << 10, MOST, |_, _| ()) else { return true };
+    is_remote_in(&table, path)
+}
+
+fn is_remote_in(table: &[u8], path: &[u8]) -> bool {
+    /// The names in /proc/filesystems.
+    #[rustfmt::skip]
+    const LOCAL: &[&[u8]] = &[
+        b"ext2", b"ext3", b"ext4", b"xfs", b"btrfs", b"bcachefs", b"f2fs", b"zfs", b"jfs", b"reiserfs", b"nilfs2",
+        b"tmpfs", b"ramfs", b"rootfs", b"devtmpfs", b"hugetlbfs", b"overlay", b"aufs", b"squashfs", b"erofs", b"cramfs",
+        b"romfs", b"ubifs", b"jffs2", b"vfat", b"msdos", b"exfat", b"ntfs3", b"hfsplus", b"iso9660", b"udf", b"minix",
+        b"proc", b"sysfs", b"cgroup", b"cgroup2", b"configfs", b"securityfs", b"debugfs", b"tracefs",
+    ];
+    let mut buffer = [0; PATH_LENGTH];
+    let Some(path) = without_dots(path, &mut buffer) else { return true };
     let mut longest = 0;
-    let mut waits = false;
+    let mut is_remote = false;
     for line in table.split(|&byte| byte == b'\n') {
         // ID PARENT DEVICE ROOT POINT OPTIONS [TAGS...] - TYPE SOURCE OPTIONS (proc_pid_mountinfo(5))
         let mut words = line.split(|&byte| byte == b' ');
         let Some(point) = words.nth(4) else { continue };
         let Some(kind) = words.skip_while(|word| *word != b"-").nth(1) else { continue };
-        let point = point.strip_suffix(b"/").unwrap_or(point);
-        let is_below = path.strip_prefix(point).is_some_and(|rest| rest.first() == Some(&b'/'));
-        if is_below && point.len() >= longest {
-            longest = point.len();
-            let kind = kind.split(|&byte| byte == b'.').next().unwrap_or(kind);
-            waits = WAIT.contains(&kind);
+        let point = if point == b"/" { b"" } else { point };
+        let length = unescaped(point).count();
+        // The file itself may be one.
+        let is_below = path.len() >= length
+            && unescaped(point).eq(path.iter().copied().take(length))
+            && matches!(path.get(length), None | Some(b'/'));
+        if is_below && length >= longest {
+            longest = length;
+            is_remote = !LOCAL.contains(&kind);
         }
     }
-    waits
+    is_remote
+}
+
+/// An absolute path without empty parts, `.` and `..`; `None` if it is too long.
+fn without_dots<'a>(path: &[u8], buffer: &'a mut [u8; PATH_LENGTH]) -> Option<&'a [u8]> {
+    let mut length = 0;
+    for part in path.split(|&byte| byte == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                let before = buffer.get(..length)?;
+                length = before.iter().rposition(|&byte| byte == b'/').unwrap_or(0);
+            }
+            _ => {
+                *buffer.get_mut(length)? = b'/';
+                length += 1;
+                buffer.get_mut(length..)?.get_mut(..part.len())?.copy_from_slice(part);
+                length += part.len();
+            }
+        }
+    }
+    buffer.get(..length)
+}
+
+/// The bytes of a path in mountinfo, where white space and backslashes are written as octal numbers.
+fn unescaped(text: &[u8]) -> impl Iterator<Item = u8> {
+    let mut rest = text;
+    std::iter::from_fn(move || {
+        let (&first, after) = rest.split_first()?;
+        if first == b'\\'
+            && let Some((digits, after)) = after.split_at_checked(3)
+            && let Some(byte) =
+                str::from_utf8(digits).ok().and_then(|digits| u8::from_str_radix(digits, 8).ok())
+        {
+            rest = after;
+            return Some(byte);
+        }
+        rest = after;
+        Some(first)
+    })
 }
 
 /// The entries of the environment that begin in a certain way, as they stand.
@@ -386,41 +483,62 @@ pub fn take_back(signal: c_int) {
     }
 }
 
-/// Runs `f` with thread cancellation put off: open(2), read(2) and others are cancellation points, and
-/// the forced unwind would leave what `f` owns behind.
-pub fn without_cancellation<T>(f: impl FnOnce() -> T) -> T {
-    const PTHREAD_CANCEL_DISABLE: c_int = 1;
-    unsafe extern "C" {
-        fn pthread_setcancelstate(state: c_int, old: *mut c_int) -> c_int;
-    }
-    let mut old = 0;
-    // SAFETY: pthread_setcancelstate(3) with a local for the old state, which it restores.
-    unsafe { pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &raw mut old) };
-    let value = f();
-    // SAFETY: as above; the second pointer may not be null in POSIX.
-    unsafe { pthread_setcancelstate(old, &raw mut old) };
-    value
+/// The longest path that the kernel takes, with its end (`PATH_MAX` in the kernel's limits.h).
+pub const PATH_LENGTH: usize = 4096;
+
+/// A path as a C string in the buffer.
+///
+/// # Errors
+/// It is too long, or has a zero byte.
+pub fn c_path<'a>(path: &[u8], buffer: &'a mut [u8; PATH_LENGTH]) -> Result<&'a CStr, Errno> {
+    let too_long = Errno(libc::ENAMETOOLONG);
+    // What is left of the buffer is zeros.
+    let room = buffer.get_mut(..path.len()).filter(|_| path.len() < PATH_LENGTH).ok_or(too_long)?;
+    room.copy_from_slice(path);
+    CStr::from_bytes_until_nul(buffer).map_err(|_| too_long)
 }
 
-/// An open file that is closed when it is dropped. For use without cancellation: a forced unwind would
-/// meet the drop.
+/// An open file that is closed when it is dropped. By bare system calls: libc's functions are cancellation points.
 #[derive(Debug)]
 pub struct File(c_int);
 
 impl File {
     /// Opens a file to read. `O_NONBLOCK`, for a named pipe must not hold up the program.
     ///
-    /// libc's open(3) and not a bare system call: it is the call that libc's own loader makes (open(2) or
-    /// openat(2)), so a seccomp filter that lets the program start lets it pass.
+    /// By the call that libc's own loader makes, open(2) or openat(2): so a seccomp filter that lets the program
+    /// start lets it pass.
     ///
     /// # Errors
     /// Those of open(2).
     pub fn open(path: &CStr) -> Result<Self, Errno> {
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
         // SAFETY: a C string and flags that take no mode.
-        let descriptor = unsafe {
-            libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK)
+        let opened = unsafe {
+            match OLD_OPEN {
+                Some(open) if opens_by_old_call() => libc::syscall(open, path.as_ptr(), flags),
+                _ => libc::syscall(libc::SYS_openat, libc::AT_FDCWD, path.as_ptr(), flags),
+            }
         };
-        if descriptor < 0 { Err(Errno(errno())) } else { Ok(Self(descriptor)) }
+        c_int::try_from(opened).ok().and_then(Self::new).ok_or_else(|| Errno(errno()))
+    }
+
+    /// The file of a descriptor, if that is one.
+    fn new(descriptor: c_int) -> Option<Self> {
+        (descriptor >= 0).then_some(Self(descriptor))
+    }
+
+    /// The file of a descriptor that nobody else closes; `None` if it is negative.
+    ///
+    /// # Safety
+    /// It is negative, or of an open file whose owner gives it up.
+    pub unsafe fn of(descriptor: c_int) -> Option<Self> {
+        Self::new(descriptor)
+    }
+
+    /// Its descriptor.
+    #[must_use]
+    pub fn descriptor(&self) -> c_int {
+        self.0
     }
 
     /// What fstat(2) says of it.
@@ -439,7 +557,8 @@ impl File {
         let mut length = 0;
         while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
             // SAFETY: the pointer and the length are those of one slice.
-            let count = unsafe { libc::read(self.0, rest.as_mut_ptr().cast(), rest.len()) };
+            let count =
+                unsafe { libc::syscall(libc::SYS_read, self.0, rest.as_mut_ptr(), rest.len()) };
             match usize::try_from(count) {
                 Ok(0) => break,
                 Ok(count) => length += count,
@@ -451,71 +570,123 @@ impl File {
     }
 
     /// Reads a file to its end, beginning with room for `room` bytes: of files such as those of /proc the size is
-    /// not known, and any file may grow meanwhile.
+    /// not known, and any file may grow meanwhile. `note` gets the address and the size of the memory that is in use
+    /// from then on, null where it is about to be given back.
     ///
     /// # Errors
     /// Those of read(2); `ENOMEM` for want of memory; `EFBIG` where there are more bytes than `most`.
-    pub fn read_whole(&self, mut room: usize, most: usize) -> Result<Vec<u8>, Errno> {
+    pub fn read_whole(
+        &self,
+        mut room: usize,
+        most: usize,
+        mut note: impl FnMut(*mut u8, usize),
+    ) -> Result<Vec<u8>, Errno> {
         let mut text = Vec::new();
-        loop {
+        let result = loop {
             let start = text.len();
-            text.try_reserve_exact(room).map_err(|_| Errno(libc::ENOMEM))?;
-            text.resize(start + room, 0);
-            let count = self.read(text.get_mut(start..).unwrap_or_default())?;
-            text.truncate(start + count);
-            if text.len() > most {
-                return Err(Errno(libc::EFBIG));
+            note(std::ptr::null_mut(), 0);
+            if text.try_reserve_exact(room).is_err() {
+                break Err(Errno(libc::ENOMEM));
             }
-            if count < room {
-                return Ok(text);
+            note(text.as_mut_ptr(), text.capacity());
+            text.resize(start + room, 0);
+            match self.read(text.get_mut(start..).unwrap_or_default()) {
+                Ok(count) => text.truncate(start + count),
+                Err(error) => break Err(error),
+            }
+            if text.len() > most {
+                break Err(Errno(libc::EFBIG));
+            }
+            if text.len() < start + room {
+                break Ok(());
             }
             room = text.len();
+        };
+        if result.is_err() {
+            note(std::ptr::null_mut(), 0);
         }
+        result.map(|()| text)
     }
+}
+
+/// The number of open(2), on the machines that have it.
+const OLD_OPEN: Option<libc::c_long> = {
+    #[cfg(not(any(
+        target_arch = "aarch64",
+        target_arch = "riscv64",
+        target_arch = "loongarch64"
+    )))]
+    {
+        Some(libc::SYS_open)
+    }
+    #[cfg(any(target_arch = "aarch64", target_arch = "riscv64", target_arch = "loongarch64"))]
+    {
+        None
+    }
+};
+
+/// Whether this libc opens files by open(2) where it can: musl does, and glibc did before 2.26
+/// (sysdeps/unix/sysv/linux/open.c).
+fn opens_by_old_call() -> bool {
+    // SAFETY: the loader has filled the slot; gnu_get_libc_version(3) gives a C string that stays.
+    let version = unsafe { GLIBC_VERSION.map(|version| CStr::from_ptr(version())) };
+    let Some(version) = version else { return true };
+    let minor = version.to_bytes().strip_prefix(b"2.").unwrap_or_default();
+    let minor = minor
+        .split(|byte| !byte.is_ascii_digit())
+        .next()
+        .and_then(|digits| str::from_utf8(digits).ok());
+    minor.and_then(|digits| digits.parse::<u32>().ok()).is_some_and(|minor| minor < 26)
 }
 
 impl Drop for File {
     fn drop(&mut self) {
         // SAFETY: the descriptor opened above, which nobody else knows.
-        unsafe { libc::close(self.0) };
+        keeping_errno(|| unsafe { libc::syscall(libc::SYS_close, self.0) });
     }
 }
 
-/// The longest path that the kernel takes, with its end (`PATH_MAX` in the kernel's limits.h).
-pub const PATH_LENGTH: usize = 4096;
-
-/// A path as the kernel takes it.
-///
-/// # Errors
-/// `ENAMETOOLONG`.
-pub fn c_path<'a>(path: &[u8], buffer: &'a mut [u8; PATH_LENGTH]) -> Result<&'a CStr, Errno> {
-    let too_long = Errno(libc::ENAMETOOLONG);
-    // What is left of the buffer is zeros.
-    let room = buffer.get_mut(..path.len()).filter(|_| path.len() < PATH_LENGTH).ok_or(too_long)?;
-    room.copy_from_slice(path);
-    CStr::from_bytes_until_nul(buffer).map_err(|_| too_long)
-}
+/// `_STAT_VER_LINUX` (`x86_64`: 1, the generic one for aarch64: 0).
+const STAT_VERSION: c_int = if cfg!(target_arch = "x86_64") { 1 } else { 0 };
 
 /// fstat(2), by whatever function this libc has for it, which makes the very call that its loader makes.
 /// The function named so is in glibc since 2.33 and in musl; before that glibc has one with the version
 /// of the structure as first argument (sysdeps/unix/sysv/linux/fxstat.c).
 #[must_use]
 pub fn status(descriptor: c_int) -> Option<libc::stat> {
-    /// `_STAT_VER_LINUX` (`x86_64`: 1, the generic one for aarch64: 0).
-    const VERSION: c_int = if cfg!(target_arch = "x86_64") { 1 } else { 0 };
     // SAFETY: all zeros are a valid stat.
     let mut status: libc::stat = unsafe { std::mem::zeroed() };
     // SAFETY: a local for the result; fstat(2) takes any descriptor. The slots are the loader's.
     let result = unsafe {
         match (FSTAT, FXSTAT) {
             (Some(fstat), _) => fstat(descriptor, &raw mut status),
-            (None, Some(fxstat)) => fxstat(VERSION, descriptor, &raw mut status),
+            (None, Some(fxstat)) => fxstat(STAT_VERSION, descriptor, &raw mut status),
             (None, None) => -1,
         }
     };
     (result == 0).then_some(status)
 }
 
+/// stat(2), as [`status`].
+///
+/// # Errors
+/// Those of stat(2).
+pub fn status_of_path(path: &CStr) -> Result<libc::stat, Errno> {
+    // SAFETY: all zeros are a valid stat.
+    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: a C string and a local for the result. The slots are the loader's.
+    let result = unsafe {
+        match (STAT, XSTAT) {
+            (Some(stat), _) => stat(path.as_ptr(), &raw mut status),
+            (None, Some(xstat)) => xstat(STAT_VERSION, path.as_ptr(), &raw mut status),
+            (None, None) => return Err(Errno(libc::ENOSYS)),
+        }
+    };
+    if result == 0 { Ok(status) } else { Err(Errno(errno())) }
+}
+
+weak!(STAT: unsafe extern "C" fn(*const c_char, *mut libc::stat) -> c_int = "stat", "egress_shim_stat");
+weak!(XSTAT: unsafe extern "C" fn(c_int, *const c_char, *mut libc::stat) -> c_int = "__xstat", "egress_shim_xstat");
 weak!(FSTAT: unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int = "fstat", "egress_shim_fstat");
 weak!(FXSTAT: unsafe extern "C" fn(c_int, c_int, *mut libc::stat) -> c_int = "__fxstat", "egress_shim_fxstat");
 

@@ -13,6 +13,7 @@
 //! | each call has the result and the errno that it has without the library | `promises/transparency.rs` |
 //! | right settings count, wrong ones are reported and harm nobody | `promises/settings.rs` |
 //! | the list is loaded once, early where it is small, and again where it could not be | `promises/list.rs` |
+//! | a list file that changes takes effect without a restart | `promises/changes.rs` |
 //! | a call of the library's own that fails changes nothing | `promises/faults.rs` |
 //! | the settings are those at load | `promises/lifetime.rs` |
 //! | a log line goes where it should, in one write, and nowhere else | `promises/log_output.rs` |

@@ -5,10 +5,10 @@
 //! ended for a setting.
 
 use std::ffi::{CString, OsStr};
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 use crate::environment::Environment;
@@ -164,14 +164,14 @@ impl Configuration {
         Err(Failure::new(status::SETTING, message))
     }
 
-    /// Hands the settings on. A list file that fits into a variable goes as its patterns, so that a program
-    /// without the right to read it has them.
+    /// Hands the settings on. A list file goes as its path, so that a change takes effect; one that a program without
+    /// this one's rights could not read goes as its patterns, if they fit into a variable.
     pub fn hand_on(&self, environment: &mut Environment) {
         environment.remove(STRICT.variable);
         environment.remove(CHECK);
-        let Some((_, text)) = &self.file else { return };
+        let Some((path, text)) = &self.file else { return };
         // What is wrong in the file is the library's to report, with its line.
-        if !self.problems.is_empty() {
+        if !self.problems.is_empty() || is_readable_by_all(path) {
             return;
         }
         let list: Vec<_> =
@@ -250,6 +250,15 @@ pub fn settings_of(environment: &Environment) -> Vec<String> {
     });
     let set: Vec<_> = set.collect();
     if set.is_empty() { vec!["the defaults".to_owned()] } else { set }
+}
+
+/// Whether every user may read a file: its own mode, and those of the directories that lead there.
+fn is_readable_by_all(path: &[u8]) -> bool {
+    let allows = |path: &Path, bit| path.metadata().is_ok_and(|status| status.mode() & bit != 0);
+    fs::canonicalize(OsStr::from_bytes(path)).is_ok_and(|path| {
+        allows(&path, libc::S_IROTH)
+            && path.ancestors().skip(1).all(|directory| allows(directory, libc::S_IXOTH))
+    })
 }
 
 /// The bytes that execve(2) takes of arguments and environment together.

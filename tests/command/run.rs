@@ -709,9 +709,28 @@ fn a_list_goes_as_patterns_to_programs_that_may_not_read_its_file() {
     // A list that does not fit stays a file.
     let name = "a".repeat(50);
     let list = scratch.write("many", format!("{name}.example\n").repeat(2000));
+    mode(&list, 0o600);
     let seen = output(shim(&["--ipv4-only-file", text(&list), "env"]).env_remove("LANG"));
     assert!(seen.contains(&format!("EGRESS_SHIM_IPV4_ONLY_FILE={}\n", text(&list))), "{seen}");
     assert!(!seen.contains("EGRESS_SHIM_IPV4_ONLY="), "{seen}");
+}
+
+/// So that a change takes effect without a restart.
+#[test]
+fn a_list_that_every_user_may_read_is_handed_on_as_its_file() {
+    let scratch = Public::new();
+    let list = scratch.write("list", "a.example\n");
+    let seen =
+        output(&mut shim(&["--ipv4-only", "z.example", "--ipv4-only-file", text(&list), "env"]));
+    assert!(seen.contains(&format!("EGRESS_SHIM_IPV4_ONLY_FILE={}\n", text(&list))), "{seen}");
+    assert!(seen.contains("EGRESS_SHIM_IPV4_ONLY=z.example\n"), "{seen}");
+    // Nor may others read what they cannot reach.
+    let directory = scratch.path("hidden");
+    fs::create_dir(&directory).expect("it can be made");
+    let list = scratch.write("hidden/list", "a.example\n");
+    mode(&directory, 0o700);
+    let seen = output(&mut shim(&["--ipv4-only-file", text(&list), "env"]));
+    assert!(seen.contains("EGRESS_SHIM_IPV4_ONLY=a.example\n"), "{seen}");
 }
 
 #[test]

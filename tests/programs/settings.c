@@ -9,8 +9,14 @@
  *     time NAME COUNT  prints what the first lookup costs and one of COUNT more, in nanoseconds
  *                      of this process: others may keep the machine busy
  *     connect          prints keepalive and the timings of a socket after connect
- *     cd DIRECTORY, root DIRECTORY, remove FILE, user ID, sleep MILLISECONDS
+ *     cd DIRECTORY, directory NEW, root DIRECTORY, remove FILE, user ID, sleep MILLISECONDS
  *     restrict         has Landlock refuse every file from here on; prints whether it does
+ *     write FILE TEXT      writes over what the file has, in place
+ *     append FILE TEXT     writes behind it
+ *     replace FILE TEXT    puts a new file in its place
+ *     swap LINK TARGET     puts a new symbolic link in its place
+ *     until NAME ANSWER    looks the name up again and again until the answer is this; prints that, or nothing
+ *                      if it does not come
  *     exhaust          takes all the memory that malloc and the kernel give, from here on
  *     release          gives it back
  *     status NAME      prints what getaddrinfo returns
@@ -37,6 +43,7 @@
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
@@ -235,6 +242,39 @@ static void look_with_alarms(void)
     printf("%s %s\n", wanted, answer(status));
 }
 
+static void write_file(const char *path, const char *text, int flags)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | flags, 0644);
+
+    if (fd < 0 || write(fd, text, strlen(text)) != (ssize_t)strlen(text) || close(fd) != 0)
+        fail(path);
+}
+
+/* A file or, with a target, a symbolic link. */
+static void put_in_place(const char *path, const char *text, const char *target)
+{
+    char new[4096];
+
+    snprintf(new, sizeof new, "%s.new", path);
+    if (text)
+        write_file(new, text, O_TRUNC);
+    else if (symlink(target, new) != 0)
+        fail(new);
+    if (rename(new, path) != 0)
+        fail(path);
+}
+
+static void look_until(const char *name, const char *wanted)
+{
+    for (int i = 0; i < 400; i++) {
+        if (strcmp(answer(look(name)), wanted) == 0) {
+            printf("%s %s\n", name, wanted);
+            return;
+        }
+        usleep(50000);
+    }
+}
+
 static int option(int socket, int level, int name)
 {
     int value = -1;
@@ -325,6 +365,16 @@ int main(int count, char **arguments)
         } else if (strcmp(action, "forks") == 0 && i + 1 < count) {
             wanted = arguments[++i];
             look_in_children(atoi(what));
+        } else if (strcmp(action, "write") == 0 && i + 1 < count) {
+            write_file(what, arguments[++i], O_TRUNC);
+        } else if (strcmp(action, "append") == 0 && i + 1 < count) {
+            write_file(what, arguments[++i], O_APPEND);
+        } else if (strcmp(action, "replace") == 0 && i + 1 < count) {
+            put_in_place(what, arguments[++i], NULL);
+        } else if (strcmp(action, "swap") == 0 && i + 1 < count) {
+            put_in_place(what, NULL, arguments[++i]);
+        } else if (strcmp(action, "until") == 0 && i + 1 < count) {
+            look_until(what, arguments[++i]);
         } else if (strcmp(action, "root") == 0) {
             if (chroot(what) != 0 || chdir("/") != 0)
                 fail(what);
@@ -333,6 +383,9 @@ int main(int count, char **arguments)
                 fail(what);
         } else if (strcmp(action, "cd") == 0) {
             if (chdir(what) != 0)
+                fail(what);
+        } else if (strcmp(action, "directory") == 0) {
+            if (mkdir(what, 0755) != 0)
                 fail(what);
         } else if (strcmp(action, "remove") == 0) {
             if (unlink(what) != 0)

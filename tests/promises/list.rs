@@ -113,8 +113,8 @@ fn a_list_that_cannot_be_opened_is_reported_once_and_loaded_later() {
         let next = environment.shared_library("next_getaddrinfo");
         let faults = environment.shared_library("faults");
         preload(&mut command, &[&environment.library, &next, &faults]);
-        // At load the table of mounts and the list, and then the list.
-        command.envs([("FAULT_CALL", "open"), ("FAULT_AT", "2")]);
+        // At load the table of mounts, the root directory and the list, and then the list.
+        command.envs([("FAULT_CALL", "open"), ("FAULT_AT", "3")]);
         let output = run(command.env("FAULT_ERRNO", error.to_string()));
         let wanted = format!("{LISTED} any\n{LISTED} any\n{LISTED} IPv4\n");
         expect(format!("errno {error}"), stdout(&output), wanted);

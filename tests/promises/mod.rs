@@ -1,6 +1,7 @@
 //! What the library promises to the programs that load it. tests/main.rs has the map.
 
 mod cancellation;
+mod changes;
 mod children;
 mod company;
 mod cost;

@@ -438,6 +438,19 @@ impl<'a> Values<'a> {
         self.get(&PARSERS, &SWITCH).and_then(parse_switch) == Some(false)
     }
 
+    /// The log's settings, as they stand.
+    #[must_use]
+    pub fn log(&self) -> Log<'a> {
+        let filter = self.get(&PARSERS, &LOG).unwrap_or_default();
+        Log { filter, file: self.get(&PARSERS, &LOG_FILE) }
+    }
+
+    /// Whether an invalid setting is fatal.
+    #[must_use]
+    pub fn is_strict(&self) -> bool {
+        self.get(&PARSERS, &STRICT).and_then(parse_switch) == Some(true)
+    }
+
     /// The names of the programs to act in.
     #[must_use]
     pub fn programs(&self) -> Option<&'a [u8]> {
@@ -750,7 +763,7 @@ fn parse_number(text: &[u8], unit: Unit) -> Option<c_int> {
 }
 
 /// The modules of the library that log.
-pub const MODULES: [&str; 4] = ["state", "resolver", "dns", "keepalive"];
+pub const MODULES: [&str; 5] = ["state", "list", "resolver", "dns", "keepalive"];
 
 /// The modules in a sentence.
 struct Modules;

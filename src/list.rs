@@ -1,0 +1,671 @@
+//! The list of hosts in force: loaded once, by one thread, at the first lookup that could need it; and again
+//! when its file has changed.
+//!
+//! **Readers** take no lock and leave no trace, so a reader may be a signal handler, a child forked at any
+//! moment, or a thread that never comes back. A list stands in a [`Block`], whose memory is never given back.
+//! There are two: one in force, and a spare one that the next list is written to. A reader checks afterwards
+//! that nobody has written to its block meanwhile.
+//!
+//! **The loader** is one thread at a time ([`Loader`]). While it loads, its signals wait, so no handler jumps
+//! out of the load or asks for the list in the middle of it. Only the reading of a file that may hang is left to
+//! handlers: what a thread that leaves there has open stands in [`LEFT_FILE`] and [`LEFT_TEXT`].
+//!
+//! **A look** at the file is one stat(2), at most once a second, in a lookup. A reply never looks: recv(2) makes
+//! no such system calls.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::ptr::{self, null_mut};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, fence,
+};
+
+use egress_shim_core::allowlist::{self, Allowlist};
+use egress_shim_core::settings::{self, LARGEST_FILE, Problem, Report, Settings};
+use once_cell::race::OnceRef;
+
+use crate::complaints::Complaints;
+use crate::logging;
+use crate::memory::leak;
+use crate::process::{self, Errno, File, PATH_LENGTH, c_path};
+
+/// A list file up to this size is read at load, so that a daemon which drops its rights, changes its root
+/// or restricts itself afterwards has it.
+const SMALL_FILE: usize = 64 << 10;
+/// The time between two looks at the file or two tries to load it, and the age at which a changed file counts as
+/// written to its end; in milliseconds.
+const SECOND: i64 = 1000;
+/// After so many milliseconds the thread that reads a file waits for a file system that hangs, or has left by
+/// siglongjmp(3).
+const LONGEST_READ: i64 = 10 * SECOND;
+
+// --- Who asks -----------------------------------------------------------------------------------------
+
+/// Who asks for the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asker {
+    /// getaddrinfo(3) and the like, which may open files.
+    Lookup,
+    /// recv(2) and the like, which a signal handler may call.
+    Reply,
+}
+
+/// Whether a name is on the list of these settings. The first call for a name that could be loads the list.
+pub fn is_listed(name: &[u8], asker: Asker, settings: &Settings<'static>) -> bool {
+    if !settings.has_allowlist() || !allowlist::can_be_listed(name) {
+        return false;
+    }
+    // Programs ask for localhost so often that no file is read for it.
+    let is_localhost = allowlist::is_localhost(name);
+    if !LOADED.load(Acquire) {
+        if is_localhost && !may_list_localhost(settings) {
+            return false;
+        }
+        load_once(settings);
+    }
+    if asker == Asker::Lookup && !is_localhost && is_time_to_look() {
+        process::keeping_errno(|| look(settings));
+    }
+    lists(name)
+}
+
+/// Whether a text that is in memory names `localhost`, which no other pattern lists.
+fn may_list_localhost(settings: &Settings<'_>) -> bool {
+    const LOCALHOST: &[u8] = b"localhost";
+    [settings.ipv4_only, EARLY_TEXT.get().map_or(&[], Vec::as_slice)].into_iter().any(|text| {
+        text.windows(LOCALHOST.len()).any(|window| window.eq_ignore_ascii_case(LOCALHOST))
+    })
+}
+
+// --- The list in force --------------------------------------------------------------------------------
+
+/// Memory for a list, which lasts as long as the process.
+struct Block {
+    /// Odd while somebody writes to the words.
+    version: AtomicUsize,
+    words: &'static [AtomicU64],
+}
+
+/// The block of the list in force; null before the first one.
+static IN_FORCE: AtomicPtr<Block> = AtomicPtr::new(null_mut());
+/// The block that the next list is written to. Only the loader uses it.
+static SPARE: AtomicPtr<Block> = AtomicPtr::new(null_mut());
+
+/// Whether the list in force has the name.
+fn lists(name: &[u8]) -> bool {
+    loop {
+        // SAFETY: null, or a block that lasts as long as the process.
+        let Some(block) = (unsafe { IN_FORCE.load(Acquire).as_ref() }) else { return false };
+        let version = block.version.load(Acquire);
+        let listed = Allowlist::in_words(block.words).contains(name);
+        // The words that were read come before the version that is read now (a seqlock).
+        fence(Acquire);
+        if version.is_multiple_of(2) && block.version.load(Relaxed) == version {
+            return listed;
+        }
+    }
+}
+
+/// Makes a list of the texts and puts it in force, unless `is_good` says otherwise once it is made. For the
+/// loader.
+///
+/// # Errors
+/// There is no memory for it.
+fn make(
+    variable: &'static [u8],
+    file: Option<(&[u8], &[u8])>,
+    report: Report<'_>,
+    is_good: impl FnOnce() -> bool,
+) -> Result<(), Errno> {
+    let text = file.map(|(_, text)| text).unwrap_or_default();
+    let block = spare(allowlist::words_for(variable, text)).ok_or(Errno(libc::ENOMEM))?;
+    let version = block.version.load(Relaxed) | 1;
+    block.version.store(version, Relaxed);
+    // The odd version comes before the words that are written now.
+    fence(Release);
+    settings::fill_allowlist(&Allowlist::in_words(block.words), variable, file, report);
+    block.version.store(version.wrapping_add(1), Release);
+    if is_good() {
+        SPARE.store(IN_FORCE.swap(ptr::from_ref(block).cast_mut(), AcqRel), Relaxed);
+    }
+    Ok(())
+}
+
+/// A block that is not in force, with room for so many words. One that is too small is left behind, for somebody
+/// may still read it: each is at least twice as large as the one before it, so all of them together are smaller
+/// than the last one.
+fn spare(words: usize) -> Option<&'static Block> {
+    // SAFETY: null, or a block that lasts as long as the process.
+    let spare = unsafe { SPARE.load(Relaxed).as_ref() };
+    // In a child forked while the two were exchanged, the spare one may be the one in force.
+    let spare = spare.filter(|block| !ptr::eq(*block, IN_FORCE.load(Relaxed)));
+    if let Some(block) = spare.filter(|block| block.words.len() >= words) {
+        return Some(block);
+    }
+    let size = words.max(spare.map_or(0, |block| 2 * block.words.len()));
+    let mut room = Vec::new();
+    room.try_reserve_exact(size).ok()?;
+    room.resize_with(size, AtomicU64::default);
+    let block = leak(Block { version: AtomicUsize::new(0), words: room.leak() })?;
+    SPARE.store(ptr::from_ref(block).cast_mut(), Relaxed);
+    Some(block)
+}
+
+// --- The loader ---------------------------------------------------------------------------------------
+
+/// The thread that loads the list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Loader {
+    Nobody,
+    Thread {
+        process: u32,
+        thread: u32,
+        /// It reads a file that may hang, and a signal handler may take it away. Otherwise its signals wait.
+        may_leave: bool,
+    },
+}
+
+/// The current [`Loader`], packed.
+static LOADER: AtomicU64 = AtomicU64::new(0);
+/// Since when it loads, in milliseconds of the monotonic clock.
+static SINCE: AtomicI64 = AtomicI64::new(0);
+/// How many loads have ended: what other threads wait for.
+static LOADS: AtomicU32 = AtomicU32::new(0);
+/// What the loader has open and would leave behind: a descriptor, or -1.
+static LEFT_FILE: AtomicI32 = AtomicI32::new(-1);
+/// The same for the memory of a text, and its size.
+static LEFT_TEXT: AtomicPtr<u8> = AtomicPtr::new(null_mut());
+static LEFT_SIZE: AtomicUsize = AtomicUsize::new(0);
+
+impl Loader {
+    /// No thread id is as large (`FUTEX_TID_MASK` in the kernel's futex.h).
+    const MAY_LEAVE: u64 = 1 << 31;
+
+    /// The calling thread.
+    fn own(may_leave: bool) -> Self {
+        let (process, thread) = (process::id(), process::thread_id());
+        Self::Thread { process: process.cast_unsigned(), thread: thread.cast_unsigned(), may_leave }
+    }
+
+    fn pack(self) -> u64 {
+        match self {
+            Self::Nobody => 0,
+            Self::Thread { process, thread, may_leave } => {
+                let flag = if may_leave { Self::MAY_LEAVE } else { 0 };
+                u64::from(process) << 32 | u64::from(thread) | flag
+            }
+        }
+    }
+
+    #[allow(clippy::cast_possible_truncation, reason = "each half by itself")]
+    fn unpack(packed: u64) -> Self {
+        if packed == 0 {
+            return Self::Nobody;
+        }
+        Self::Thread {
+            process: (packed >> 32) as u32,
+            thread: (packed & !Self::MAY_LEAVE) as u32,
+            may_leave: packed & Self::MAY_LEAVE != 0,
+        }
+    }
+}
+
+/// What a thread does that finds the list to be loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Turn {
+    /// It loads the list. Nobody does, or nobody any more, and what that one has left behind is cleared away.
+    Load,
+    /// It loads the list, but whoever did may still come back: what it has open is its own.
+    LoadToo,
+    /// It waits for the loader.
+    Wait,
+    /// It takes the list that is in force.
+    Pass,
+}
+
+impl Loader {
+    /// The turn of the thread `own` where this is the loader.
+    fn turn_of(
+        self,
+        own: Self,
+        is_alive: impl FnOnce(u32) -> bool,
+        has_list: bool,
+        is_late: bool,
+    ) -> Turn {
+        let (
+            Self::Thread { process, thread, may_leave },
+            Self::Thread { process: here, thread: me, .. },
+        ) = (self, own)
+        else {
+            return Turn::Load;
+        };
+        // A child forked meanwhile has no such thread; in a new PID namespace it may have its parent's id.
+        if process != here || (thread != me && !is_alive(thread)) {
+            return Turn::Load;
+        }
+        match () {
+            () if is_late && (may_leave || thread == me) => Turn::LoadToo,
+            // In a signal handler that has interrupted the load, or after a jump out of one.
+            () if thread == me || has_list => Turn::Pass,
+            () => Turn::Wait,
+        }
+    }
+}
+
+/// Runs `load` in the calling thread as the loader, or waits until another thread has loaded the list where there
+/// is none yet. `load` gets the loader that this is.
+fn as_loader(mut load: impl FnMut(Loader)) {
+    let may_leave = IS_REMOTE.load(Relaxed);
+    let own = Loader::own(may_leave);
+    loop {
+        let loads = LOADS.load(Acquire);
+        let seen = LOADER.load(Acquire);
+        let is_alive = |thread| process::has_thread(process::id(), thread);
+        let is_late = process::milliseconds() - SINCE.load(Relaxed) >= LONGEST_READ;
+        let has_list = !IN_FORCE.load(Acquire).is_null();
+        let turn = Loader::unpack(seen).turn_of(own, is_alive, has_list, is_late);
+        match turn {
+            Turn::Pass => return,
+            Turn::Wait => process::keeping_errno(|| process::wait_while(&LOADS, loads)),
+            Turn::Load | Turn::LoadToo => {
+                let done = unless(may_leave, || {
+                    if LOADER.compare_exchange(seen, own.pack(), AcqRel, Relaxed).is_err() {
+                        return false;
+                    }
+                    SINCE.store(process::milliseconds(), Relaxed);
+                    let (file, text) = take_left();
+                    if turn == Turn::Load {
+                        drop((file, text));
+                    } else {
+                        std::mem::forget((file, text));
+                    }
+                    load(own);
+                    // Unless another thread has taken over.
+                    for own in [own, building(own)] {
+                        let _ = LOADER.compare_exchange(own.pack(), 0, Release, Relaxed);
+                    }
+                    LOADS.fetch_add(1, AcqRel);
+                    process::wake_all(&LOADS);
+                    true
+                });
+                if done {
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// The same loader once it has read its file.
+fn building(own: Loader) -> Loader {
+    match own {
+        Loader::Nobody => own,
+        Loader::Thread { process, thread, .. } => {
+            Loader::Thread { process, thread, may_leave: false }
+        }
+    }
+}
+
+/// Runs `f` while the thread's signals wait, unless they may come.
+fn unless<T>(signals: bool, f: impl FnOnce() -> T) -> T {
+    if signals { f() } else { process::without_signals(|_| f()) }
+}
+
+/// Runs `f`, which makes a list, unless another thread has taken the load over meanwhile.
+fn build(own: Loader, f: impl FnOnce()) {
+    let next = building(own);
+    // Those of a loader that nobody takes away wait already.
+    unless(own == next, || {
+        if LOADER.compare_exchange(own.pack(), next.pack(), AcqRel, Relaxed).is_ok() {
+            f();
+        }
+    });
+}
+
+/// What a loader that has gone had open.
+fn take_left() -> (Option<File>, Vec<u8>) {
+    // SAFETY: the descriptor and the memory were recorded by a loader that owned them, and each is taken once.
+    unsafe {
+        let file = File::of(LEFT_FILE.swap(-1, AcqRel));
+        let text = LEFT_TEXT.swap(null_mut(), AcqRel);
+        let size = LEFT_SIZE.load(Relaxed);
+        let text = if text.is_null() { Vec::new() } else { Vec::from_raw_parts(text, 0, size) };
+        (file, text)
+    }
+}
+
+// --- Loading ------------------------------------------------------------------------------------------
+
+/// The text of a small list file, read at load.
+static EARLY_TEXT: OnceRef<'static, Vec<u8>> = OnceRef::new();
+/// Whether the file is on a file system that may hang.
+static IS_REMOTE: AtomicBool = AtomicBool::new(false);
+/// Whether the list need not be loaded again, unless its file changes.
+static LOADED: AtomicBool = AtomicBool::new(false);
+/// When the list is to be loaded again, or its file to be looked at, in milliseconds of the monotonic clock.
+static NEXT: AtomicI64 = AtomicI64::new(0);
+const NEVER: i64 = i64::MAX;
+
+/// Reads a small list file at load, in silence: the first lookup reports what is wrong. Gives the path for that
+/// lookup: one that holds when the program has changed its directory.
+pub fn read_at_load(path: &'static [u8]) -> &'static [u8] {
+    let path = absolute(path);
+    IS_REMOTE.store(process::is_on_remote_fs(path), Relaxed);
+    ROOT.store(
+        File::open(c"/").and_then(|root| root.status()).map_or(0, |root| place_of(&root)),
+        Relaxed,
+    );
+    if !IS_REMOTE.load(Relaxed)
+        && let Ok(text) = read(path, SMALL_FILE, false)
+        && let Some(bytes) = leak(text.bytes)
+    {
+        let _ = EARLY_TEXT.set(bytes);
+        SEEN.store(text.version, Relaxed);
+    }
+    path
+}
+
+fn absolute(path: &'static [u8]) -> &'static [u8] {
+    let mut buffer = [0; PATH_LENGTH];
+    let directory = if path.starts_with(b"/") { &[] } else { process::directory(&mut buffer) };
+    let mut absolute = Vec::new();
+    let size = directory.len() + 1 + path.len();
+    if directory.is_empty() || absolute.try_reserve_exact(size).is_err() {
+        return path;
+    }
+    for part in [directory, b"/", path] {
+        absolute.extend_from_slice(part);
+    }
+    absolute.leak()
+}
+
+/// Loads the list now, and reports what is wrong with it.
+pub fn load(settings: &Settings<'static>, report: Report<'_>) {
+    as_loader(|own| {
+        // Another thread's load may have ended since this one looked.
+        if !LOADED.load(Acquire) && process::milliseconds() >= NEXT.load(Acquire) {
+            load_now(settings, own, report);
+        }
+    });
+}
+
+#[cold]
+fn load_once(settings: &Settings<'static>) {
+    if process::milliseconds() < NEXT.load(Acquire) {
+        return;
+    }
+    process::keeping_errno(|| {
+        let mut complaints = Complaints::new(false);
+        load(settings, &mut |problem| complaints.add(problem));
+        complaints.end();
+    });
+}
+
+/// Where the list cannot be had now but perhaps later, the patterns of the variable hold meanwhile.
+fn load_now(settings: &Settings<'static>, own: Loader, report: Report<'_>) {
+    /// Whether an earlier try has reported what was wrong.
+    static REPORTED: AtomicBool = AtomicBool::new(false);
+    let path = settings.ipv4_only_file;
+    let early = EARLY_TEXT.get();
+    let read = path.filter(|_| early.is_none()).map(|path| read(path, LARGEST_FILE, true));
+    build(own, || {
+        let again = REPORTED.swap(true, Relaxed);
+        let (text, mut failure) = match &read {
+            None => (early.map(Vec::as_slice), None),
+            Some(Ok(text)) => {
+                SEEN.store(text.version, Relaxed);
+                (Some(text.bytes.as_slice()), None)
+            }
+            Some(Err(failure)) => (None, Some(*failure)),
+        };
+        let is_passing = |failure: &Option<Failure>| failure.is_some_and(Failure::is_passing);
+        if IN_FORCE.load(Acquire).is_null() || !is_passing(&failure) {
+            let mut report = |problem: &Problem<'_>| {
+                if !(again && problem.variable == settings::IPV4_ONLY.variable.as_bytes()) {
+                    report(problem);
+                }
+            };
+            let made = make(settings.ipv4_only, path.zip(text), &mut report, || true);
+            failure = failure.or(made.err().map(Failure::System));
+        }
+        let passing = is_passing(&failure);
+        if let Some(failure) = failure.filter(|_| !again || !passing) {
+            WARNED.store(true, Relaxed);
+            settings::report_no_list(path, &failure, passing, report);
+        }
+        let now = process::milliseconds();
+        let next = match (path, early) {
+            _ if passing => now + SECOND,
+            (None, _) => NEVER,
+            // It may have changed since the start.
+            (_, Some(_)) => now,
+            (_, None) => now + SECOND,
+        };
+        NEXT.store(next, Release);
+        LOADED.store(!passing, Release);
+    });
+    if let Some(Ok(text)) = read {
+        free(text);
+    }
+}
+
+/// The text of a list file.
+struct Text {
+    bytes: Vec<u8>,
+    /// The version of the file when it was opened.
+    version: u64,
+    /// Whether nobody has written to it meanwhile.
+    is_whole: bool,
+}
+
+/// Reads a regular file of at most `most` bytes. The loader notes what it has open, for whoever finds it gone.
+fn read(path: &[u8], most: usize, is_loader: bool) -> Result<Text, Failure> {
+    let mut buffer = [0; PATH_LENGTH];
+    let file = File::open(c_path(path, &mut buffer)?)?;
+    if is_loader {
+        LEFT_FILE.store(file.descriptor(), Release);
+    }
+    let text = read_open(&file, most, is_loader);
+    if is_loader {
+        LEFT_FILE.store(-1, Release);
+    }
+    text
+}
+
+fn read_open(file: &File, most: usize, is_loader: bool) -> Result<Text, Failure> {
+    let status = file.status()?;
+    if status.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return Err(Failure::NotRegular);
+    }
+    let size = usize::try_from(status.st_size).unwrap_or(usize::MAX);
+    if size > most {
+        return Err(Failure::TooLarge);
+    }
+    let bytes = file.read_whole(size.max(1000) + 1, most, |text, size| {
+        if is_loader {
+            LEFT_SIZE.store(size, Relaxed);
+            LEFT_TEXT.store(text, Release);
+        }
+    })?;
+    let version = version_of(&status);
+    let after = file.status().map_or(0, |status| version_of(&status));
+    // Of files such as those of /proc the size is not known.
+    let is_whole = version == after && (size == 0 || bytes.len() == size);
+    Ok(Text { bytes, version, is_whole })
+}
+
+/// Frees a text of the loader's.
+fn free(text: Text) {
+    LEFT_TEXT.store(null_mut(), Release);
+    drop(text);
+}
+
+/// Why the list file cannot be had.
+#[derive(Clone, Copy, Debug)]
+enum Failure {
+    System(Errno),
+    NotRegular,
+    TooLarge,
+}
+
+impl Failure {
+    /// Whether it may be over at a later lookup.
+    fn is_passing(self) -> bool {
+        matches!(
+            self,
+            Self::System(Errno(
+                libc::EMFILE
+                    | libc::ENFILE
+                    | libc::ENOMEM
+                    | libc::EINTR
+                    | libc::EAGAIN
+                    | libc::ENOBUFS
+            ))
+        )
+    }
+}
+
+impl From<Errno> for Failure {
+    fn from(errno: Errno) -> Self {
+        if errno == Errno(libc::EFBIG) { Self::TooLarge } else { Self::System(errno) }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::System(errno) => errno.fmt(f),
+            Self::NotRegular => f.write_str(settings::NOT_REGULAR),
+            Self::TooLarge => f.write_str(settings::TOO_LARGE),
+        }
+    }
+}
+
+// --- A file that changes ------------------------------------------------------------------------------
+
+/// The version of the file that was loaded last, or tried in vain; 0 is none.
+static SEEN: AtomicU64 = AtomicU64::new(0);
+/// The version that the last look found, where that was too new to be known as written to its end.
+static FRESH: AtomicU64 = AtomicU64::new(0);
+/// The root directory at load; 0 is unknown.
+static ROOT: AtomicU64 = AtomicU64::new(0);
+/// Whether what is wrong with the file now has been said.
+static WARNED: AtomicBool = AtomicBool::new(false);
+
+/// Whether a second has passed since the last look; the caller looks then.
+fn is_time_to_look() -> bool {
+    let next = NEXT.load(Relaxed);
+    if next == NEVER {
+        return false;
+    }
+    let now = process::milliseconds();
+    // A file system that hangs is to hold up no other lookup soon.
+    let later = now + if IS_REMOTE.load(Relaxed) { LONGEST_READ } else { SECOND };
+    now >= next && NEXT.compare_exchange(next, later, Relaxed, Relaxed).is_ok()
+}
+
+/// What tells one state of a file from another.
+fn version_of(status: &libc::stat) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    (place_of(status), status.st_size, status.st_mtime, status.st_mtime_nsec).hash(&mut hasher);
+    (status.st_ctime, status.st_ctime_nsec).hash(&mut hasher);
+    hasher.finish() | 1
+}
+
+/// What tells one file from another.
+fn place_of(status: &libc::stat) -> u64 {
+    let mut hasher = std::hash::DefaultHasher::new();
+    (status.st_dev, status.st_ino).hash(&mut hasher);
+    hasher.finish() | 1
+}
+
+/// Looks at the file, and loads it if it has changed.
+#[cold]
+fn look(settings: &Settings<'static>) {
+    let mut buffer = [0; PATH_LENGTH];
+    let Some(path) = settings.ipv4_only_file else { return };
+    let Ok(c_path) = c_path(path, &mut buffer) else { return };
+    let root = process::status_of_path(c"/").map_or(0, |root| place_of(&root));
+    if ![0, root].contains(&ROOT.load(Relaxed)) {
+        // The path means another file now, perhaps of a container.
+        logging::debug!("the root directory has changed: the list stays as it is");
+        return NEXT.store(NEVER, Relaxed);
+    }
+    let status = process::status_of_path(c_path);
+    NEXT.store(process::milliseconds() + SECOND, Relaxed);
+    let status = match status {
+        Ok(status) => status,
+        // A daemon that has dropped its rights: nothing is known to have changed.
+        Err(Errno(libc::EACCES | libc::EPERM)) => return,
+        Err(error) => return warn(path, error.into()),
+    };
+    let version = version_of(&status);
+    if version == SEEN.load(Relaxed) {
+        return;
+    }
+    // Who rewrites a file in place may not be done.
+    let age = process::age(&status);
+    if age < SECOND && FRESH.swap(version, Relaxed) != version {
+        return;
+    }
+    as_loader(|own| load_changed(settings, path, version, own));
+}
+
+/// Loads this version of the file if it is a list without mistakes. Otherwise the list stays as it is.
+fn load_changed(settings: &Settings<'static>, path: &[u8], version: u64, own: Loader) {
+    let read = read(path, LARGEST_FILE, true);
+    build(own, || match &read {
+        // Not the version that has settled, or somebody writes: the next look sees that.
+        Ok(text) if text.version != version || !text.is_whole => {}
+        Ok(text) => {
+            let is_good = Cell::new(true);
+            let mut report = |problem: &Problem<'_>| {
+                // What is wrong with the patterns of the variable has been said.
+                if problem.variable == settings::IPV4_ONLY_FILE.variable.as_bytes() {
+                    is_good.set(false);
+                    if !WARNED.swap(true, Relaxed) {
+                        logging::warning!("{}", Problem { instead: &KEEPING, ..*problem });
+                    }
+                }
+            };
+            let file = Some((path, text.bytes.as_slice()));
+            match make(settings.ipv4_only, file, &mut report, || is_good.get()) {
+                Ok(()) if is_good.get() => {
+                    SEEN.store(version, Relaxed);
+                    LOADED.store(true, Release);
+                    WARNED.store(false, Relaxed);
+                    logging::info!("{}: the list has changed and is in force", path.escape_ascii());
+                }
+                Ok(()) => SEEN.store(version, Relaxed),
+                // There may be memory later.
+                Err(_) => {}
+            }
+        }
+        Err(failure) => {
+            if !failure.is_passing() {
+                // It need not be opened again before it changes.
+                SEEN.store(version, Relaxed);
+            }
+            warn(path, *failure);
+        }
+    });
+    if let Ok(text) = read {
+        free(text);
+    }
+}
+
+/// What becomes of the list where its file is not one any more.
+const KEEPING: &str = "keeping the list as it was";
+
+/// Says once what is wrong with the file now.
+fn warn(path: &[u8], failure: Failure) {
+    if !failure.is_passing() && !WARNED.swap(true, Relaxed) {
+        logging::warning!(
+            "{}: {}: {failure}; {KEEPING}",
+            settings::IPV4_ONLY_FILE.variable,
+            path.escape_ascii()
+        );
+    }
+}

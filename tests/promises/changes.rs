@@ -1,0 +1,178 @@
+//! A list file that changes while a program runs takes effect without a restart, whatever way it changes; what is not
+//! a list any more changes nothing. `tests/programs/settings.c` changes the file and looks names up.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+
+use super::settings::{command, large};
+use crate::harness::run::{expect_says, run, said, stderr, stdout};
+use crate::harness::scratch::text;
+use crate::harness::{Environment, Scratch, expect, in_each_environment};
+
+/// Longer than the time between two looks at the file.
+const A_LOOK: [&str; 2] = ["sleep", "1100"];
+
+/// Runs actions with a list file, which has this text at first.
+#[track_caller]
+fn expect_with_list(environment: &Environment, list: &str, actions: &[&str], wanted: &str) {
+    let scratch = Scratch::new();
+    let path = scratch.file("list", list);
+    let actions: Vec<_> =
+        actions.iter().map(|word| if *word == "LIST" { text(&path) } else { word }).collect();
+    expect_says(command(environment, &[("IPV4_ONLY_FILE", text(&path))], &actions), wanted);
+}
+
+#[test]
+fn a_list_file_that_changes_takes_effect_without_a_restart() {
+    in_each_environment(|environment| {
+        for first in ["one.test\n".to_owned(), large("one.test\n")] {
+            for how in ["write", "replace"] {
+                let actions = ["look", "one.test", "look", "two.test", how, "LIST", "two.test\n"];
+                let actions =
+                    [&actions[..], &["until", "two.test", "IPv4", "look", "one.test"]].concat();
+                let wanted = "one.test IPv4\ntwo.test any\ntwo.test IPv4\none.test any\n";
+                expect_with_list(environment, &first, &actions, wanted);
+            }
+        }
+    });
+}
+
+/// As the kubelet does with a `ConfigMap`: the file is a link into a directory that is a link itself.
+#[test]
+fn a_config_map_whose_link_is_swapped_takes_effect() {
+    in_each_environment(|environment| {
+        let scratch = Scratch::new();
+        for (directory, patterns) in [("..1", "one.test\n"), ("..2", "two.test\n")] {
+            fs::create_dir(scratch.join(directory)).expect("target can be written to");
+            fs::write(scratch.join(directory).join("list"), patterns).expect("it can");
+        }
+        symlink("..1", scratch.join("..data")).expect("a link can be made");
+        symlink("..data/list", scratch.join("list")).expect("a link can be made");
+        let (list, data) = (scratch.text("list"), scratch.text("..data"));
+        let actions = ["look", "one.test", "swap", &data, "..2", "until", "two.test", "IPv4"];
+        let actions = [&actions[..], &["look", "one.test"]].concat();
+        expect_says(
+            command(environment, &[("IPV4_ONLY_FILE", &list)], &actions),
+            "one.test IPv4\ntwo.test IPv4\none.test any\n",
+        );
+    });
+}
+
+/// Between two pieces the file is never older than a moment, however busy the machine is.
+#[test]
+fn a_list_that_is_being_written_is_not_taken_for_a_whole_one() {
+    in_each_environment(|environment| {
+        let mut actions = vec!["look", "one.test", "write", "LIST", "a.test\n"];
+        for _ in 0..12 {
+            actions.extend(["append", "LIST", "b.test\n", "look", "one.test", "sleep", "250"]);
+        }
+        actions.extend(["append", "LIST", "one.test two.test\n", "until", "two.test", "IPv4"]);
+        let wanted = "one.test IPv4\n".repeat(13) + "two.test IPv4\n";
+        expect_with_list(environment, "one.test\n", &actions, &wanted);
+    });
+}
+
+#[test]
+fn a_file_that_is_not_a_list_any_more_changes_nothing_but_one_warning() {
+    in_each_environment(|environment| {
+        for (bad, words) in [
+            (&["remove", "LIST"][..], "No such file or directory; keeping the list as it was"),
+            (&["replace", "LIST", "two.test\na..b\nc..d\n"], "line 2: \"a..b\": "),
+            (&["remove", "LIST", "directory", "LIST"], "not a regular file; keeping"),
+        ] {
+            let scratch = Scratch::new();
+            let path = scratch.file("list", "one.test\n");
+            let later = [&A_LOOK[..], &["look", "one.test"]].concat().repeat(4);
+            let actions = [&["look", "one.test"], bad, &later[..], &["look", "two.test"]].concat();
+            let good = ["replace", "NEW", "three.test\n", "until", "three.test", "any"];
+            let actions: Vec<_> = [&actions[..], &good]
+                .concat()
+                .into_iter()
+                .map(|word| if word == "LIST" { text(&path).to_owned() } else { word.to_owned() })
+                .map(|word| if word == "NEW" { scratch.text("new") } else { word })
+                .collect();
+            let actions: Vec<_> = actions.iter().map(String::as_str).collect();
+            let settings = [("IPV4_ONLY_FILE", text(&path))];
+            let output = run(&mut command(environment, &settings, &actions));
+            let wanted = "one.test IPv4\n".repeat(5) + "two.test any\nthree.test any\n";
+            expect(words, stdout(&output), wanted);
+            let errors = stderr(&output);
+            let right = errors.lines().count() == 1 && errors.contains(words);
+            assert!(right && errors.contains("EGRESS_SHIM_IPV4_ONLY_FILE"), "{words}: {errors}");
+        }
+    });
+}
+
+#[test]
+fn a_bad_list_that_is_made_good_again_takes_effect() {
+    in_each_environment(|environment| {
+        let mut actions = vec!["look", "one.test", "write", "LIST", "a..b\n"];
+        actions.extend([A_LOOK, ["look", "one.test"], A_LOOK, ["look", "one.test"]].concat());
+        actions.extend(["write", "LIST", "two.test\n", "until", "two.test", "IPv4"]);
+        let scratch = Scratch::new();
+        let path = scratch.file("list", "one.test\n");
+        let actions: Vec<_> =
+            actions.iter().map(|word| if *word == "LIST" { text(&path) } else { word }).collect();
+        let output = run(&mut command(environment, &[("IPV4_ONLY_FILE", text(&path))], &actions));
+        let wanted = "one.test IPv4\n".repeat(3) + "two.test IPv4\n";
+        expect("", stdout(&output), wanted);
+        expect("lines of warnings", stderr(&output).lines().count(), 1);
+    });
+}
+
+/// Silently: nothing is known to have changed.
+#[test]
+fn a_daemon_that_drops_its_rights_or_changes_its_root_keeps_its_list() {
+    in_each_environment(|environment| {
+        for action in ["root", "user"] {
+            let scratch = Scratch::new();
+            let hidden = scratch.join("hidden");
+            fs::create_dir(&hidden).expect("target can be written to");
+            let list = hidden.join("list");
+            fs::write(&list, "one.test\n").expect("it can");
+            // The path means another file in the new root.
+            let inside = scratch.join("root").join(list.strip_prefix("/").expect("it is absolute"));
+            fs::create_dir_all(inside.parent().expect("it has one")).expect("it can");
+            fs::write(&inside, "two.test\n").expect("it can");
+            fs::set_permissions(&hidden, Permissions::from_mode(0o700)).expect("it is ours");
+            let root = scratch.text("root");
+            let value = if action == "root" { &root } else { "65534" };
+            let mut actions = vec!["look", "one.test", action, value];
+            for _ in 0..3 {
+                actions.extend(["sleep", "1100", "look", "one.test", "look", "two.test"]);
+            }
+            let wanted = "one.test IPv4\n".to_owned() + &"one.test IPv4\ntwo.test any\n".repeat(3);
+            expect_says(
+                command(environment, &[("IPV4_ONLY_FILE", text(&list))], &actions),
+                &wanted,
+            );
+        }
+    });
+}
+
+/// A look would say that the file has gone.
+#[test]
+fn names_that_are_never_listed_have_the_file_looked_at_by_nobody() {
+    in_each_environment(|environment| {
+        let names = ["127.0.0.1", "::1", "localhost", "a.localhost", "NULL", ""];
+        let mut actions = vec!["look", "one.test", "remove", "LIST"];
+        for name in names {
+            actions.extend(["sleep", "1100", "look", name]);
+        }
+        let wanted = names.map(|name| format!("{name} any\n")).concat();
+        expect_with_list(environment, "one.test\n", &actions, &format!("one.test IPv4\n{wanted}"));
+    });
+}
+
+#[test]
+fn a_list_file_that_comes_later_takes_effect() {
+    in_each_environment(|environment| {
+        let scratch = Scratch::new();
+        let list = scratch.text("list");
+        let actions =
+            ["look", "one.test", "replace", &list, "one.test", "until", "one.test", "IPv4"];
+        let seen = said(&run(&mut command(environment, &[("IPV4_ONLY_FILE", &list)], &actions)));
+        assert!(seen.starts_with("one.test any\none.test IPv4\negress-shim: "), "{seen}");
+        expect("lines", seen.lines().count(), 3);
+    });
+}
