@@ -4,14 +4,7 @@
 //! The command starts a program as it would run it, with the question in a variable that names that very
 //! process; so no other process, which may inherit the variable, ever answers. The answer comes at load,
 //! in lines on a descriptor, and the process ends before `main`: the program itself never runs.
-//!
-//! | line | meaning |
-//! |---|---|
-//! | `loaded VERSION` | the library is in the process, and asks libc now |
-//! | `address ADDRESS` | what the host resolves to, each address once, in libc's order |
-//! | `error STATUS ERRNO` | what `getaddrinfo` said in place of addresses |
-//! | `resolved` | the lookup has ended |
-//! | `keepalive ON IDLE INTERVAL COUNT MILLISECONDS` | what the socket has: the switch, the timings, `TCP_USER_TIMEOUT` |
+//! `egress_shim_core::question` has its words.
 
 use std::fmt::{self, Write};
 use std::mem::offset_of;
@@ -22,44 +15,9 @@ use libc::{addrinfo, c_int, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 
 use crate::process::{self, Environment};
 use crate::resolver::GetAddrInfo;
+use egress_shim_core::allowlist::LONGEST_NAME;
+use egress_shim_core::question::{Keepalive, LOADED, Line, Question};
 use egress_shim_core::settings::CHECK;
-
-/// The longest name (RFC 1035, section 2.3.4) and the end of a C string.
-const HOST_SIZE: usize = 254;
-
-/// A question to this process.
-struct Question {
-    /// Where the answer goes.
-    descriptor: c_int,
-    /// Whether it is about a lookup and a connection as the program makes them, with the library;
-    /// otherwise about libc's own lookup.
-    with_library: bool,
-    /// The port of the connection.
-    port: u16,
-    /// The host, a C string.
-    host: [u8; HOST_SIZE],
-}
-
-/// The question in the value of the variable, `PID DESCRIPTOR with|without PORT HOST`, if it is put to
-/// this process.
-fn question(value: &[u8]) -> Option<Question> {
-    let mut words = str::from_utf8(value).ok()?.splitn(5, ' ');
-    let process: libc::pid_t = words.next()?.parse().ok()?;
-    if process != process::id() {
-        return None;
-    }
-    let descriptor = words.next()?.parse().ok()?;
-    let with_library = match words.next()? {
-        "with" => true,
-        "without" => false,
-        _ => return None,
-    };
-    let port = words.next()?.parse().ok()?;
-    let name = words.next()?.as_bytes();
-    let mut host = [0; HOST_SIZE];
-    host.get_mut(..HOST_SIZE - 1)?.get_mut(..name.len())?.copy_from_slice(name);
-    Some(Question { descriptor, with_library, port, host })
-}
 
 /// Answers the question that is put to this process, if there is one, and ends the process then. Without the
 /// library a lookup is the next getaddrinfo's; with it, it goes where the program's own calls go.
@@ -68,16 +26,15 @@ pub fn answer_if_asked(next_getaddrinfo: fn() -> GetAddrInfo) {
         return;
     }
     let value = |entry: &'static [u8]| entry.strip_prefix(CHECK.as_bytes())?.strip_prefix(b"=");
-    let Some(question) = Environment::starting_with(CHECK).find_map(value).and_then(question)
-    else {
+    let question = Environment::starting_with(CHECK).find_map(value).and_then(Question::parse);
+    let Some(question) = question.filter(|question| question.process == process::id()) else {
         return;
     };
     let mut out = Lines(question.descriptor);
-    // The command looks for these very words in the library's file before it asks.
-    let _ = out.write_str(concat!("loaded ", env!("CARGO_PKG_VERSION"), "\n"));
+    let _ = out.write_str(LOADED);
     let getaddrinfo = if question.with_library { libc::getaddrinfo } else { next_getaddrinfo() };
     let first = resolve(&question, getaddrinfo, &mut out);
-    let _ = writeln!(out, "resolved");
+    let _ = write!(out, "{}", Line::Resolved);
     if question.with_library
         && let Some((address, length)) = first
     {
@@ -89,7 +46,7 @@ pub fn answer_if_asked(next_getaddrinfo: fn() -> GetAddrInfo) {
 /// Looks the host up and reports what came of it. Gives the first address, which stays valid: nothing frees
 /// the list, since the process ends.
 fn resolve(
-    question: &Question,
+    question: &Question<'_>,
     getaddrinfo: GetAddrInfo,
     out: &mut Lines,
 ) -> Option<(*const sockaddr, socklen_t)> {
@@ -97,11 +54,13 @@ fn resolve(
     let mut hints: addrinfo = unsafe { std::mem::zeroed() };
     hints.ai_socktype = libc::SOCK_STREAM;
     let mut list = ptr::null_mut();
-    let host = question.host.as_ptr().cast();
+    let mut host = [0; LONGEST_NAME + 1];
+    host.get_mut(..question.host.len())?.copy_from_slice(question.host.as_bytes());
+    let host = host.as_ptr().cast();
     // SAFETY: a C string, hints and a local for the list, as getaddrinfo(3) requires.
     let status = unsafe { getaddrinfo(host, ptr::null(), &raw const hints, &raw mut list) };
     if status != 0 {
-        let _ = writeln!(out, "error {status} {}", process::errno());
+        let _ = write!(out, "{}", Line::Error { status, errno: process::errno() });
         return None;
     }
     let mut first = None;
@@ -112,7 +71,7 @@ fn resolve(
         // SAFETY: an address of libc's, of the length that its family has.
         if let Some(address) = unsafe { ip_address(node.ai_addr) } {
             first.get_or_insert((node.ai_addr.cast_const(), node.ai_addrlen));
-            let _ = writeln!(out, "address {address}");
+            let _ = write!(out, "{}", Line::Address(address));
         }
     }
     first
@@ -156,16 +115,18 @@ fn report_connection(port: u16, address: *const sockaddr, length: socklen_t, out
         libc::connect(socket, address, length);
         socket
     };
-    let option = |level, option| process::get_option(socket, level, option).unwrap_or_default();
-    let _ = writeln!(
-        out,
-        "keepalive {} {} {} {} {}",
-        option(libc::SOL_SOCKET, libc::SO_KEEPALIVE),
-        option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
-        option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
-        option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
-        option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
-    );
+    let option = |level, option| {
+        let value = process::get_option(socket, level, option).unwrap_or_default();
+        u32::try_from(value).unwrap_or_default()
+    };
+    let keepalive = Keepalive {
+        is_on: option(libc::SOL_SOCKET, libc::SO_KEEPALIVE) != 0,
+        idle: option(libc::IPPROTO_TCP, libc::TCP_KEEPIDLE),
+        interval: option(libc::IPPROTO_TCP, libc::TCP_KEEPINTVL),
+        count: option(libc::IPPROTO_TCP, libc::TCP_KEEPCNT),
+        milliseconds: option(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT),
+    };
+    let _ = write!(out, "{}", Line::Keepalive(keepalive));
 }
 
 /// Writes to a descriptor, without memory of its own.

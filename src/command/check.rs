@@ -3,6 +3,7 @@
 use std::ffi::{OsStr, OsString, c_int};
 use std::fmt::{self, Display};
 use std::fs;
+use std::io;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
@@ -15,7 +16,7 @@ use crate::environment::Environment;
 use crate::options::Options;
 use crate::output::{Failure, print, status};
 use crate::program::{self, Program};
-use crate::trial::{Answer, Keepalive, Lookup, NoAnswer, Trial};
+use crate::trial::{Answer, Lookup, NoAnswer, Trial};
 use crate::{library, mistakes, run};
 use egress_shim_core::settings::{self, PROGRAMS};
 
@@ -188,7 +189,7 @@ fn report_lookups(
 
 fn report_keepalive(with: &Answer, configuration: &Configuration) -> Result<(), Failure> {
     match (&with.keepalive, configuration.keepalive) {
-        (Some(seen), _) => tell("keepalive", seen),
+        (Some(seen), _) => tell("keepalive", format_args!("{seen} (read from a connection)")),
         (None, Some(set)) => {
             tell("keepalive", format_args!("{set} (as set: there is nothing to connect to)"))
         }
@@ -226,12 +227,12 @@ fn judge(
     };
     let addresses = match &with.lookup {
         Lookup::Addresses(addresses) => addresses,
-        Lookup::Silent | Lookup::Error(libc::EAI_AGAIN | libc::EAI_FAIL | libc::EAI_SYSTEM) => {
+        Lookup::Silent | Lookup::Error(libc::EAI_AGAIN | libc::EAI_FAIL | libc::EAI_SYSTEM, _) => {
             return not_reached(format!(
                 "the resolver does not answer, so whether {host} exists is not known: see /etc/resolv.conf"
             ));
         }
-        Lookup::Error(_) if matches!(without.lookup, Lookup::Addresses(_)) => {
+        Lookup::Error(..) if matches!(without.lookup, Lookup::Addresses(_)) => {
             return not_reached(match ipv6 {
                 Family::Connected => format!(
                     "{host} has no IPv4 address, but IPv6 reaches it: take it off the list, or add --ipv4-only '!{host}'"
@@ -239,12 +240,12 @@ fn judge(
                 _ => format!("{host} has no IPv4 address, and IPv6 does not reach it from here"),
             });
         }
-        Lookup::Error(libc::EAI_NODATA) => {
+        Lookup::Error(libc::EAI_NODATA, _) => {
             return not_reached(format!(
                 "{host} has no address, says the resolver: is the name right?"
             ));
         }
-        Lookup::Error(_) => {
+        Lookup::Error(..) => {
             return not_reached(format!(
                 "{host} does not exist, says the resolver: is the name right?"
             ));
@@ -389,24 +390,15 @@ impl Display for Answer {
                 Ok(())
             }
             Lookup::Silent => write!(f, "no answer in {} s", LOOKUP_LIMIT.as_secs()),
-            Lookup::Error(libc::EAI_NONAME | libc::EAI_NODATA) => f.write_str("does not resolve"),
-            Lookup::Error(libc::EAI_AGAIN) => f.write_str("the resolver does not answer"),
-            Lookup::Error(code) => write!(f, "the resolver fails (getaddrinfo: {code})"),
+            Lookup::Error(libc::EAI_NONAME | libc::EAI_NODATA, _) => {
+                f.write_str("does not resolve")
+            }
+            Lookup::Error(libc::EAI_AGAIN, _) => f.write_str("the resolver does not answer"),
+            Lookup::Error(libc::EAI_SYSTEM, errno) => {
+                write!(f, "the resolver fails ({})", io::Error::from_raw_os_error(*errno))
+            }
+            Lookup::Error(code, _) => write!(f, "the resolver fails (getaddrinfo: {code})"),
         }
-    }
-}
-
-impl Display for Keepalive {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if !self.is_on {
-            return f.write_str("off (read from a connection)");
-        }
-        let Self { idle, interval, count, .. } = self;
-        write!(f, "idle={idle},interval={interval},count={count}")?;
-        if self.milliseconds > 0 {
-            write!(f, ",user-timeout={}", self.milliseconds / 1000)?;
-        }
-        f.write_str(" (read from a connection)")
     }
 }
 

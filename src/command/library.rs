@@ -10,6 +10,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use egress_shim_core::elf::Elf;
+use egress_shim_core::question::LOADED;
 use egress_shim_core::settings::IPV4_ONLY;
 
 use crate::output::{Failure, status};
@@ -122,7 +123,7 @@ pub fn is_ours(path: &[u8]) -> bool {
 
 /// Whether the library is of this version, and so answers what `--check` asks (src/check.rs).
 pub fn knows_questions(library: &Path) -> bool {
-    let answer = concat!("loaded ", env!("CARGO_PKG_VERSION"), "\n").as_bytes();
+    let answer = LOADED.as_bytes();
     fs::read(library).is_ok_and(|bytes| bytes.windows(answer.len()).any(|part| part == answer))
 }
 

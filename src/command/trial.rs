@@ -19,29 +19,16 @@ use crate::environment::{Environment, pointers};
 use crate::output::{Failure, status};
 use crate::process;
 use crate::program::Program;
+use egress_shim_core::question::{Keepalive, Line, Question};
 use egress_shim_core::settings::CHECK;
 
 /// What became of a lookup.
 pub enum Lookup {
     Addresses(Vec<IpAddr>),
-    /// What getaddrinfo(3) said.
-    Error(c_int),
+    /// What getaddrinfo(3) said, and errno.
+    Error(c_int, c_int),
     /// No answer within the limit.
     Silent,
-}
-
-/// What a socket has after connect(2).
-pub struct Keepalive {
-    /// `SO_KEEPALIVE`.
-    pub is_on: bool,
-    /// `TCP_KEEPIDLE`, in seconds.
-    pub idle: u32,
-    /// `TCP_KEEPINTVL`, in seconds.
-    pub interval: u32,
-    /// `TCP_KEEPCNT`.
-    pub count: u32,
-    /// `TCP_USER_TIMEOUT`, in milliseconds; 0 is none.
-    pub milliseconds: u32,
 }
 
 /// What the library answered.
@@ -110,8 +97,8 @@ impl Trial<'_> {
     pub fn ask(&self, mut wait: impl FnMut()) -> Result<[Result<Answer, NoAnswer>; 2], Failure> {
         let failed =
             |error| Failure::new(status::FAILED, format!("cannot start a process: {error}"));
-        let start = |mode| self.start(mode).map_err(failed);
-        let mut processes = [start("without")?, start("with")?];
+        let start = |with_library| self.start(with_library).map_err(failed);
+        let mut processes = [start(false)?, start(true)?];
         let deadline = Instant::now() + self.limit;
         while processes.iter().any(|process| process.ended.is_none()) && Instant::now() < deadline {
             wait();
@@ -130,7 +117,7 @@ impl Trial<'_> {
             .is_some_and(|name| name.as_bytes().starts_with(b"ld-musl"))
     }
 
-    fn start(&self, mode: &str) -> io::Result<Process> {
+    fn start(&self, with_library: bool) -> io::Result<Process> {
         let (answer, to_answer) = io::pipe()?;
         let (said, to_said) = io::pipe()?;
         let file = CString::new(self.file.as_os_str().as_bytes())?;
@@ -147,8 +134,9 @@ impl Trial<'_> {
                 (libc::dup(to_answer.as_raw_fd()), libc::getpid())
             };
             let mut environment = self.environment.clone();
-            let question = format!("{own} {descriptor} {mode} {} {}", self.port, self.host);
-            environment.set(CHECK, question.as_bytes());
+            let (port, host) = (self.port, self.host);
+            let question = Question { process: own, descriptor, with_library, port, host };
+            environment.set(CHECK, question.to_string().as_bytes());
             let words = pointers([file.as_c_str()].into_iter());
             let environment = environment.pointers();
             // SAFETY: prctl(2) and ptrace(2) take numbers here; execve(2) a C string and null-terminated arrays.
@@ -335,7 +323,8 @@ impl Process {
             None => None,
         };
         let text = String::from_utf8_lossy(&self.answer.bytes).into_owned();
-        if !text.starts_with("loaded ") {
+        let mut lines = text.lines().map_while(Line::parse);
+        if !matches!(lines.next(), Some(Line::Loaded(_))) {
             let mut said = String::from_utf8_lossy(&self.said.bytes).into_owned();
             if self.breakpoint.is_none() && said.is_empty() && !is_harmless {
                 // ptrace(2) has refused, and nothing has been executed.
@@ -349,33 +338,21 @@ impl Process {
         }
         let mut answer = Answer { lookup: Lookup::Silent, keepalive: None };
         let mut addresses = Vec::new();
-        for line in text.lines() {
-            let (key, value) = line.split_once(' ').unwrap_or((line, ""));
-            let mut numbers = value.split(' ').map_while(|number| number.parse::<u32>().ok());
-            match key {
-                "address" => {
+        for line in lines {
+            match line {
+                Line::Address(address) => {
                     // `::ffff:a.b.c.d` is IPv4 on the wire.
-                    let address = value.parse().ok().map(|address: IpAddr| address.to_canonical());
-                    addresses.extend(address.filter(|address| !addresses.contains(address)));
+                    let address = address.to_canonical();
+                    if !addresses.contains(&address) {
+                        addresses.push(address);
+                    }
                 }
-                "error" => {
-                    let code = value.split(' ').next().and_then(|code| code.parse().ok());
-                    answer.lookup = Lookup::Error(code.unwrap_or(libc::EAI_FAIL));
-                }
-                "resolved" if !addresses.is_empty() => {
+                Line::Error { status, errno } => answer.lookup = Lookup::Error(status, errno),
+                Line::Resolved if !addresses.is_empty() => {
                     answer.lookup = Lookup::Addresses(std::mem::take(&mut addresses));
                 }
-                "keepalive" => {
-                    let mut next = || numbers.next().unwrap_or_default();
-                    answer.keepalive = Some(Keepalive {
-                        is_on: next() != 0,
-                        idle: next(),
-                        interval: next(),
-                        count: next(),
-                        milliseconds: next(),
-                    });
-                }
-                _ => {}
+                Line::Keepalive(keepalive) => answer.keepalive = Some(keepalive),
+                Line::Loaded(_) | Line::Resolved => {}
             }
         }
         Ok(answer)

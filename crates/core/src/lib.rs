@@ -10,6 +10,7 @@
 //! |---|---|
 //! | [`settings`] | the table of settings, their parser, their problems |
 //! | [`dns`] | DNS messages: a reply without its IPv6 addresses |
+//! | [`question`] | the question that `--check` asks a process, and the answer |
 //! | [`allowlist`] | host patterns and their matching |
 //! | [`kernel`] | what the kernel tells about processes and sockets |
 //! | [`elf`] | the headers and notes of ELF files, the library's own note |
@@ -26,4 +27,5 @@ pub mod allowlist;
 pub mod dns;
 pub mod elf;
 pub mod kernel;
+pub mod question;
 pub mod settings;
