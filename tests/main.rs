@@ -17,6 +17,7 @@
 //! | a call of the library's own that fails changes nothing | `promises/faults.rs` |
 //! | the settings are those at load | `promises/lifetime.rs` |
 //! | a log line goes where it should, in one write, and nowhere else | `promises/log_output.rs` |
+//! | no line is lost, left half done, or ends a program | `promises/log_lines.rs` |
 //! | signals, children, cancellation | `promises/{signals,children,cancellation}.rs` |
 //! | a privileged program ignores every variable | `promises/privilege.rs` |
 //! | it acts in the programs that are meant, and in no other | `promises/programs.rs` |

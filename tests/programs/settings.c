@@ -10,6 +10,7 @@
  *                      of this process: others may keep the machine busy
  *     connect          prints keepalive and the timings of a socket after connect
  *     cd DIRECTORY, directory NEW, root DIRECTORY, remove FILE, user ID, sleep MILLISECONDS
+ *     closefrom        closes every descriptor from 3 on
  *     restrict         has Landlock refuse every file from here on; prints whether it does
  *     write FILE TEXT      writes over what the file has, in place
  *     append FILE TEXT     writes behind it
@@ -329,6 +330,11 @@ int main(int count, char **arguments)
 
         if (strcmp(action, "connect") == 0) {
             connect_and_show();
+            continue;
+        }
+        if (strcmp(action, "closefrom") == 0) {
+            for (int fd = 3; fd < 1024; fd++)
+                close(fd);
             continue;
         }
         if (strcmp(action, "exhaust") == 0) {

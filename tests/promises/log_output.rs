@@ -121,7 +121,8 @@ fn a_daemon_that_closes_every_descriptor_has_no_line_of_ours_in_its_data() {
         expect_data(bare.stderr(Stdio::piped()), &file, "off");
         let mut shimmed = with(environment.shimmed(&program, &settings), arguments);
         expect_data(shimmed.stderr(Stdio::piped()), &file, "on 60/60/5");
-        log::expect_lines(&log, 1);
+        // One that the library is loaded, and one of each connect.
+        log::expect_lines(&log, 8);
     });
 }
 
@@ -274,7 +275,7 @@ fn expect_no_signal<T>(
 }
 
 /// The writing end of a pipe whose reading end is given too.
-fn pipe() -> (io::PipeReader, io::PipeWriter) {
+pub(super) fn pipe() -> (io::PipeReader, io::PipeWriter) {
     io::pipe().expect("a pipe can be made")
 }
 
@@ -350,7 +351,7 @@ fn a_full_pipe_as_standard_error_does_not_hold_up_the_program() {
 }
 
 /// Fills a pipe to the last byte.
-fn fill(mut pipe: &io::PipeWriter) {
+pub(super) fn fill(mut pipe: &io::PipeWriter) {
     set_flags(pipe, libc::O_NONBLOCK);
     for size in [65536, 4096, 512, 1] {
         while pipe.write(&vec![b'\n'; size]).is_ok() {}
@@ -361,10 +362,10 @@ fn fill(mut pipe: &io::PipeWriter) {
 // --- Lines that nobody takes ---------------------------------------------------------------------
 
 /// The reading and the writing end of something.
-type Ends = (OwnedFd, OwnedFd);
+pub(super) type Ends = (OwnedFd, OwnedFd);
 
 /// As openpty(3), whose descriptors would be inherited by what other tests start meanwhile.
-fn terminal() -> Ends {
+pub(super) fn terminal() -> Ends {
     let mut master = File::options();
     master.read(true).write(true).custom_flags(libc::O_NOCTTY);
     let master = OwnedFd::from(master.open("/dev/ptmx").expect("a terminal can be made"));
@@ -380,14 +381,14 @@ fn terminal() -> Ends {
 }
 
 /// Sets a descriptor's flags, which all that have the description share.
-fn set_flags(descriptor: &impl AsRawFd, flags: libc::c_int) {
+pub(super) fn set_flags(descriptor: &impl AsRawFd, flags: libc::c_int) {
     // SAFETY: fcntl(2) on a descriptor that is borrowed.
     let status = unsafe { libc::fcntl(descriptor.as_raw_fd(), libc::F_SETFL, flags) };
     expect("the flags can be set", status, 0);
 }
 
 /// What can be read now. The kernel hands on what is in a terminal bit by bit.
-fn drain(from: &mut File) -> String {
+pub(super) fn drain(from: &mut File) -> String {
     set_flags(from, libc::O_NONBLOCK);
     let mut bytes = Vec::new();
     let mut poll = libc::pollfd { fd: from.as_raw_fd(), events: libc::POLLIN, revents: 0 };
@@ -404,7 +405,11 @@ fn drain(from: &mut File) -> String {
 
 /// Runs `lines.c` until it is ready, does something, and lets it go on to its end.
 #[track_caller]
-fn expect_connects(mut command: Command, wanted: &str, meanwhile: impl FnOnce(&mut Child)) {
+pub(super) fn expect_connects(
+    mut command: Command,
+    wanted: &str,
+    meanwhile: impl FnOnce(&mut Child),
+) {
     let output = run_meanwhile(command.stdin(Stdio::piped()), |child| {
         let output = child.stdout.as_mut().expect("its output is a pipe");
         let mut lines = BufReader::with_capacity(1, output).lines().map_while(Result::ok);
@@ -418,12 +423,12 @@ fn expect_connects(mut command: Command, wanted: &str, meanwhile: impl FnOnce(&m
 }
 
 /// How many lines were lost before this one, if it says so.
-fn lost(line: &str) -> Option<usize> {
+pub(super) fn lost(line: &str) -> Option<usize> {
     line.strip_suffix(')')?.rsplit_once("could not be written: ")?.1.parse().ok()
 }
 
-const DEBUG: (&str, &str) = ("LOG", "debug");
-const CONNECTED: &str = "3000 connects, alarms, terminated";
+pub(super) const DEBUG: (&str, &str) = ("LOG", "debug");
+pub(super) const CONNECTED: &str = "3000 connects, alarms, terminated";
 
 /// A program of one thread would wait in write(2) for whoever reads, forever.
 #[test]

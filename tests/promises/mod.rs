@@ -9,6 +9,7 @@ mod faults;
 mod hostile;
 mod lifetime;
 mod list;
+mod log_lines;
 mod log_output;
 mod lookups;
 mod oracle;
