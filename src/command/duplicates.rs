@@ -4,28 +4,22 @@
 //! The duplicate tells all there is to know, also of a socket in another network namespace.
 
 use std::ffi::c_int;
-use std::fs;
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
+use egress_shim_core::kernel::Info;
 use egress_shim_core::settings::Timings;
 use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-// The states of a connection: `include/net/tcp_states.h` in the kernel.
-/// `TCP_ESTABLISHED`.
-pub const ESTABLISHED: u8 = 1;
-/// `TCP_SYN_SENT`.
-pub const SYN_SENT: u8 = 2;
-
 /// A process, held by a descriptor: another one that gets its PID later is not taken for it.
 pub struct Process {
     /// The PID in this PID namespace.
-    pub id: i32,
+    pub id: u32,
     pidfd: OwnedFd,
 }
 
@@ -34,32 +28,17 @@ impl Process {
     ///
     /// # Errors
     /// Those of `pidfd_open`(2).
-    pub fn open(id: i32) -> Result<Self, Errno> {
-        let pid = Pid::from_raw(id).filter(|_| id > 0).ok_or(Errno::SRCH)?;
+    pub fn open(id: u32) -> Result<Self, Errno> {
+        let pid = i32::try_from(id).ok().and_then(Pid::from_raw).ok_or(Errno::SRCH)?;
         Ok(Self { id, pidfd: pidfd_open(pid, PidfdFlags::empty())? })
-    }
-
-    /// The numbers and the inodes of the descriptors that are sockets.
-    ///
-    /// # Errors
-    /// The descriptors cannot be listed, mostly for lack of a privilege.
-    pub fn sockets(&self) -> io::Result<Vec<(RawFd, u64)>> {
-        let entries = fs::read_dir(format!("/proc/{}/fd", self.id))?;
-        Ok(entries
-            .flatten()
-            .filter_map(|entry| {
-                let target = fs::read_link(entry.path()).ok()?;
-                let inode = target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
-                Some((entry.file_name().to_str()?.parse().ok()?, inode.parse().ok()?))
-            })
-            .collect())
     }
 
     /// A duplicate of a descriptor of the process.
     ///
     /// # Errors
     /// Those of `pidfd_getfd`(2): `EBADF` and `ESRCH` where the program has closed it or has ended.
-    pub fn duplicate(&self, descriptor: RawFd) -> Result<Socket, Errno> {
+    pub fn duplicate(&self, descriptor: u32) -> Result<Socket, Errno> {
+        let descriptor = RawFd::try_from(descriptor).map_err(|_| Errno::BADF)?;
         pidfd_getfd(&self.pidfd, descriptor, PidfdGetfdFlags::empty()).map(Socket)
     }
 }
@@ -91,16 +70,8 @@ pub struct Figures {
     pub peer: SocketAddr,
     /// Whether it is a Multipath TCP socket, which may hold several connections.
     pub is_multipath: bool,
-    /// `TCP_ESTABLISHED` and so on.
-    pub state: u8,
-    /// How often in a row the kernel has sent again what is not acknowledged.
-    pub retransmits: u8,
-    /// The longest that the retransmission timer, if it runs, still takes.
-    pub retransmission: Duration,
-    /// Whether the program has written something that the peer has not acknowledged.
-    pub has_unacknowledged: bool,
-    /// Since something came from the peer.
-    pub silence: Duration,
+    /// State, timers, silence.
+    pub info: Info,
     /// Whether `SO_KEEPALIVE` is on.
     pub has_keepalive: bool,
     /// The keepalive timings, whether on or off.
@@ -117,13 +88,8 @@ impl Socket {
             return None;
         }
         let peer = self.peer()?;
+        // A kernel that lacks the last fields leaves zeros.
         let info = self.option::<192>(libc::IPPROTO_TCP, libc::TCP_INFO).unwrap_or([0; 192]);
-        // Offsets in `struct tcp_info`, linux/tcp.h. A kernel that lacks the last fields leaves zeros.
-        let word = |at: usize| {
-            let bytes = info.get(at..).and_then(|rest| rest.first_chunk()).copied();
-            u32::from_ne_bytes(bytes.unwrap_or_default())
-        };
-        let milliseconds = |at| Duration::from_millis(word(at).into());
         let seconds = |name| self.number(libc::IPPROTO_TCP, name);
         let user_timeout = self.number(libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT)?;
         Some(Figures {
@@ -131,13 +97,7 @@ impl Socket {
             local: rustix::net::getsockname(&self.0).ok()?.try_into().ok().map(canonical)?,
             peer,
             is_multipath: protocol == libc::IPPROTO_MPTCP,
-            state: info[0],
-            retransmits: info[2],
-            retransmission: Duration::from_micros(word(8).into()),
-            // tcpi_unacked and tcpi_notsent_bytes
-            has_unacknowledged: word(24) > 0 || word(144) > 0,
-            // tcpi_last_data_recv and tcpi_last_ack_recv
-            silence: milliseconds(52).min(milliseconds(56)),
+            info: Info::of(&info)?,
             has_keepalive: self.number(libc::SOL_SOCKET, libc::SO_KEEPALIVE)? != 0,
             timings: Timings {
                 idle: seconds(libc::TCP_KEEPIDLE)?,

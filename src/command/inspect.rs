@@ -94,7 +94,7 @@ impl Here {
 }
 
 /// The name of this command if a shell finds it by that, else its path.
-fn own_command() -> String {
+pub fn own_command() -> String {
     const NAME: &str = "egress-shim";
     let Ok(own) = std::env::current_exe() else { return NAME.to_owned() };
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -90,7 +90,8 @@ fn act(words: &[OsString]) -> Result<c_int, Failure> {
     };
     Configuration::apply(&options, &mut environment);
     if let Task::Rescue(process, is_dry) = &options.task {
-        return rescue::rescue(process, &Configuration::of_rescue(&environment)?, *is_dry);
+        let keepalive = Configuration::of_rescue(&environment)?;
+        return rescue::rescue(process, &keepalive, *is_dry, options.format);
     }
     let configuration = Configuration::of(&environment, &options);
     if let Task::Check(hosts, _) = &options.task {

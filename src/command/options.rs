@@ -55,7 +55,7 @@ const USAGE: &str = "egress-shim [OPTION]... [--] COMMAND [ARG]...
        egress-shim [OPTION]... --check HOST[:PORT]... [-- COMMAND]
        egress-shim [OPTION]... --print-environment
        egress-shim [--json] --inspect [PID]...
-       egress-shim [--keepalive SPEC] --rescue PID [--dry-run]";
+       egress-shim [--json] [--keepalive SPEC] --rescue PID [--dry-run]";
 
 const TEMPLATE: &str = "\
 Usage: {usage}
@@ -127,7 +127,7 @@ pub fn definition() -> Command {
             Arg::new("json")
                 .long("json")
                 .action(ArgAction::SetTrue)
-                .help("print the report of --inspect as one JSON document"),
+                .help("print the report of --inspect or --rescue as one JSON document"),
         )
         .arg(value("rescue", "rescue", "PID", rescue))
         .arg(Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help(

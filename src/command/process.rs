@@ -141,7 +141,7 @@ pub fn gather(ids: Option<&[u32]>) -> io::Result<Gathered> {
 }
 
 /// The processes with these PIDs and their descendants, parents first; all processes, if there are none.
-fn family(ids: Option<&[u32]>) -> io::Result<Vec<u32>> {
+pub fn family(ids: Option<&[u32]>) -> io::Result<Vec<u32>> {
     let mut all: Vec<u32> = Vec::new();
     for entry in fs::read_dir("/proc")? {
         all.extend(entry?.file_name().to_str().and_then(|name| name.parse::<u32>().ok()));

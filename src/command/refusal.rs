@@ -1,6 +1,5 @@
 //! Why `--rescue` cannot reach the sockets of a process, told apart from each other, and the way that works.
 
-use std::ffi::c_int;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +22,7 @@ fn failure(message: String) -> Failure {
 }
 
 /// Of a process that cannot be opened.
-pub fn cannot_open(id: c_int, error: Errno) -> Failure {
+pub fn cannot_open(id: u32, error: Errno) -> Failure {
     match error {
         Errno::SRCH => failure(format!("there is no process {id} here")),
         // Linux before 6.16 says EINVAL.
@@ -67,7 +66,7 @@ fn is_older(release: &str, version: (u32, u32)) -> bool {
 }
 
 /// Of one process, where others could be reached.
-pub fn of_process(id: c_int, error: &io::Error) -> Failure {
+pub fn of_process(id: u32, error: &io::Error) -> Failure {
     let is_refused = matches!(error.kind(), io::ErrorKind::PermissionDenied);
     let Some(target) = Status::of(&id.to_string()).filter(|_| is_refused) else {
         return failure(format!("the descriptors of process {id} cannot be seen: {error}"));

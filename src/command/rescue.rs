@@ -10,22 +10,28 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, c_int};
-use std::fmt::Write as _;
 use std::fs;
 use std::io;
-use std::os::fd::RawFd;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use egress_shim_core::kernel::{self, ESTABLISHED, SYN_SENT};
 use egress_shim_core::settings::{Keepalive, Timings};
 use libc::{IPPROTO_TCP, SO_KEEPALIVE, SOL_SOCKET};
 use rustix::io::Errno;
+use serde_json::json;
 
-use crate::duplicates::{ESTABLISHED, Figures, Process, SYN_SENT, Socket};
-use crate::output::{Failure, print, status};
+use crate::duplicates::{Figures, Process, Socket};
+use crate::finding::{Finding, Severity};
+use crate::inspect::own_command;
+use crate::output::{Failure, status};
+use crate::process;
 use crate::refusal;
+use crate::report::{Format, Report};
 use crate::sock_destroy::destroy;
+use crate::sockets::{self, Descriptors, Table};
 
+/// So many descriptors of a process are looked at.
+const MOST_DESCRIPTORS: usize = 300_000;
 /// An answer to the first probe is waited for so long.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// What a connection keeps that did not answer: it ends in some 16 s, and a short outage does not end it.
@@ -97,6 +103,16 @@ pub enum Standing {
     Fine,
 }
 
+impl Standing {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Left => "left",
+            Self::Rescued => "rescued",
+            Self::Fine => "fine",
+        }
+    }
+}
+
 /// The judgement of a connection.
 enum Judgement {
     Leave(Outcome),
@@ -106,18 +122,18 @@ enum Judgement {
 }
 
 /// Judges a connection; `None` for one that is closing.
-fn judge(figures: &Figures, listening: &HashSet<u16>, settings: &Keepalive) -> Option<Judgement> {
+fn judge(figures: &Figures, table: &Table, settings: &Keepalive) -> Option<Judgement> {
     use Judgement::{Act, Leave, Wait};
-    let syns = figures.retransmits.saturating_add(1);
+    let syns = figures.info.retransmits.saturating_add(1);
     let timings = figures.timings;
-    Some(match figures.state {
+    Some(match figures.info.state {
         _ if figures.peer.ip().is_loopback() => Leave(Outcome::Loopback),
         _ if figures.is_multipath && figures.has_keepalive => Leave(Outcome::Kept { timings }),
         _ if figures.is_multipath => Leave(Outcome::Multipath),
         SYN_SENT if syns < SYNS => Wait(Outcome::Young { syns }),
         SYN_SENT if figures.peer.is_ipv6() => Act(Remedy::End { syns }),
         SYN_SENT => Leave(Outcome::NoAnswer { syns }),
-        ESTABLISHED if listening.contains(&figures.local.port()) => Leave(Outcome::Accepted),
+        ESTABLISHED if table.has_listener(figures.local.port()) => Leave(Outcome::Accepted),
         ESTABLISHED if figures.has_keepalive && !settings.enforce => {
             let is_longer = timings.idle > settings.timings.idle;
             Leave(if is_longer { Outcome::Longer { timings } } else { Outcome::Kept { timings } })
@@ -125,14 +141,17 @@ fn judge(figures: &Figures, listening: &HashSet<u16>, settings: &Keepalive) -> O
         ESTABLISHED if figures.has_keepalive && wanted(figures, settings) == timings => {
             Leave(Outcome::Kept { timings })
         }
-        ESTABLISHED if figures.has_unacknowledged && figures.retransmits > 0 => {
-            Leave(Outcome::Unacknowledged { silent: figures.silence })
+        ESTABLISHED if figures.info.has_unacknowledged && figures.info.retransmits > 0 => {
+            Leave(Outcome::Unacknowledged { silent: figures.info.silence() })
         }
         // No probe goes out while data is in flight, nor is one needed.
-        ESTABLISHED if figures.has_unacknowledged || figures.silence < Duration::from_secs(1) => {
+        ESTABLISHED
+            if figures.info.has_unacknowledged
+                || figures.info.silence() < Duration::from_secs(1) =>
+        {
             Act(Remedy::SwitchOn)
         }
-        ESTABLISHED => Act(Remedy::Probe { silent: figures.silence }),
+        ESTABLISHED => Act(Remedy::Probe { silent: figures.info.silence() }),
         _ => return None,
     })
 }
@@ -175,7 +194,7 @@ fn keep_up(socket: &Socket, figures: &Figures, settings: &Keepalive) -> io::Resu
 fn probing(figures: &Figures, settings: &Keepalive) -> Timings {
     let wanted = wanted(figures, settings);
     Timings {
-        idle: wanted.idle.min(whole_seconds(figures.silence)).max(1),
+        idle: wanted.idle.min(whole_seconds(figures.info.silence())).max(1),
         count: wanted.count.max(LAST_PROBES.count),
         ..wanted
     }
@@ -188,7 +207,7 @@ fn give_up(socket: &Socket, figures: &Figures, settings: &Keepalive) -> io::Resu
     let probes = Duration::from_secs((interval * count).unsigned_abs().into());
     // With a user timeout the count of probes does not matter: tcp_keepalive_timer() in net/ipv4/tcp_timer.c.
     let step = Duration::from_secs(interval.unsigned_abs().into());
-    Ok(figures.user_timeout.map_or(probes, |all| all.saturating_sub(figures.silence) + step))
+    Ok(figures.user_timeout.map_or(probes, |all| all.saturating_sub(figures.info.silence()) + step))
 }
 
 /// Ends a connect that nobody answers. `TCP_SYNCNT` ends it when the next SYN would go out, and means nothing to an
@@ -203,8 +222,8 @@ fn end(process: &Process, socket: &Socket, figures: &Figures) -> io::Result<Outc
         }
         return Ok(Outcome::Ended);
     }
-    let linear = (LINEAR_TIMEOUTS + 1).saturating_sub(figures.retransmits);
-    Ok(Outcome::Ending { within: figures.retransmission + Duration::from_secs(linear.into()) })
+    let linear = (LINEAR_TIMEOUTS + 1).saturating_sub(figures.info.retransmits);
+    Ok(Outcome::Ending { within: figures.info.timeout + Duration::from_secs(linear.into()) })
 }
 
 /// `SOCK_DESTROY` asks for no state, so an answer that comes after the last look would have an established connection
@@ -213,7 +232,7 @@ fn destroy_unanswered(process: &Process, socket: &Socket, figures: &Figures) -> 
     if socket.has_filter() || socket.drop_all().is_err() {
         return Ok(false);
     }
-    let is_unanswered = socket.figures().is_some_and(|now| now.state == SYN_SENT);
+    let is_unanswered = socket.figures().is_some_and(|now| now.info.state == SYN_SENT);
     let is_destroyed = is_unanswered && destroy(process.id, figures).is_ok();
     socket.detach_filter()?;
     Ok(is_destroyed)
@@ -225,7 +244,7 @@ fn destroy_unanswered(process: &Process, socket: &Socket, figures: &Figures) -> 
 pub struct Connection {
     /// The process in whose descriptors it was found first.
     process: usize,
-    descriptor: RawFd,
+    descriptor: u32,
     /// As they were at first.
     figures: Figures,
     stage: Stage,
@@ -244,10 +263,10 @@ enum Stage {
 
 struct Rescue<'a> {
     processes: Vec<Process>,
-    /// The network namespace of each process.
-    networks: Vec<PathBuf>,
-    /// The ports on which somebody listens in each.
-    listening: HashMap<PathBuf, HashSet<u16>>,
+    /// The number of each process's network namespace.
+    networks: Vec<u64>,
+    /// The sockets of each, of which only those that listen matter here.
+    tables: HashMap<u64, Table>,
     settings: &'a Keepalive,
     is_dry: bool,
 }
@@ -257,7 +276,9 @@ impl Rescue<'_> {
     fn begin(&self, index: usize, seen: &mut HashSet<u64>) -> Result<Vec<Connection>, io::Error> {
         let process = &self.processes[index];
         let mut connections = Vec::new();
-        for (descriptor, inode) in process.sockets()? {
+        let mut budget = MOST_DESCRIPTORS;
+        let descriptors = Descriptors::of(process.id, &mut budget)?;
+        for (inode, descriptor) in descriptors.iter() {
             // Processes may share a socket.
             if !seen.insert(inode) {
                 continue;
@@ -276,7 +297,7 @@ impl Rescue<'_> {
     }
 
     fn first(&self, index: usize, socket: &Socket, figures: &Figures) -> Option<Stage> {
-        Some(match judge(figures, &self.listening[&self.networks[index]], self.settings)? {
+        Some(match judge(figures, &self.tables[&self.networks[index]], self.settings)? {
             Judgement::Leave(outcome) => Stage::Done(outcome),
             Judgement::Wait(outcome) if self.is_dry => Stage::Done(outcome),
             Judgement::Wait(outcome) => Stage::Waiting(outcome),
@@ -317,7 +338,7 @@ impl Rescue<'_> {
         let now = socket.as_ref().ok().and_then(Socket::figures);
         // By now the number may be another socket's.
         let now = now.filter(|now| now.cookie == figures.cookie);
-        let was_silent = figures.silence;
+        let was_silent = figures.info.silence();
         let next = match (&socket, now, &*stage) {
             (Ok(socket), Some(now), Stage::Waiting(_)) => {
                 match self.first(*process, socket, &now) {
@@ -328,7 +349,7 @@ impl Rescue<'_> {
                 }
             }
             (Ok(socket), Some(now), &Stage::Probing { since, probes })
-                if now.state == ESTABLISHED =>
+                if now.info.state == ESTABLISHED =>
             {
                 self.answer(socket, figures, &now, (since, probes), is_last)
             }
@@ -348,16 +369,16 @@ impl Rescue<'_> {
         (since, probes): (Instant, u64),
         is_last: bool,
     ) -> io::Result<Stage> {
-        let (was_silent, elapsed) = (then.silence, since.elapsed());
-        if now.silence < was_silent {
+        let (was_silent, elapsed) = (then.info.silence(), since.elapsed());
+        if now.info.silence() < was_silent {
             keep_up(socket, then, self.settings)?;
-            let after = elapsed.saturating_sub(now.silence);
+            let after = elapsed.saturating_sub(now.info.silence());
             return Ok(Stage::Done(Outcome::Answers { after, was_silent }));
         }
-        if now.has_unacknowledged {
+        if now.info.has_unacknowledged {
             // The program has written meanwhile: the kernel sends that instead of a probe.
             keep_up(socket, then, self.settings)?;
-            return Ok(Stage::Done(Outcome::Unacknowledged { silent: now.silence }));
+            return Ok(Stage::Done(Outcome::Unacknowledged { silent: now.info.silence() }));
         }
         if is_last {
             let ends_in = give_up(socket, then, self.settings)?;
@@ -399,25 +420,29 @@ fn whole_seconds(duration: Duration) -> c_int {
 ///
 /// # Errors
 /// It cannot be done, and what it takes.
-pub fn rescue(process: &OsStr, settings: &Keepalive, is_dry: bool) -> Result<c_int, Failure> {
-    let id = process.to_str().and_then(|text| text.parse::<i32>().ok()).filter(|&id| id > 0);
-    let Some(id) = id else {
+pub fn rescue(
+    process: &OsStr,
+    settings: &Keepalive,
+    is_dry: bool,
+    format: Format,
+) -> Result<c_int, Failure> {
+    let Some(id) = process.to_str().and_then(|text| text.parse::<u32>().ok()) else {
         let message = format!("--rescue {}: PID must be a number", process.display());
         return Err(Failure::new(status::FAILED, message));
     };
     let first = Process::open(id).map_err(|error| refusal::cannot_open(id, error))?;
     refusal::of_any_process()?;
     let processes = family(first);
-    let mut listening = HashMap::new();
+    let mut tables = HashMap::new();
     let mut networks = Vec::new();
-    for Process { id, .. } in &processes {
-        let network = fs::read_link(format!("/proc/{id}/ns/net")).unwrap_or_default();
-        listening.entry(network.clone()).or_insert_with(|| listening_ports(*id));
+    for &Process { id, .. } in &processes {
+        let network = sockets::network_of(id).unwrap_or_default();
+        tables.entry(network).or_insert_with(|| Table::of(id, &HashSet::new()));
         networks.push(network);
     }
-    let rescue = Rescue { processes, networks, listening, settings, is_dry };
+    let rescue = Rescue { processes, networks, tables, settings, is_dry };
     let mut connections = Vec::new();
-    let mut refused = Vec::new();
+    let mut refused: Vec<Failure> = Vec::new();
     let mut seen = HashSet::new();
     for (index, process) in rescue.processes.iter().enumerate() {
         match rescue.begin(index, &mut seen) {
@@ -429,48 +454,23 @@ pub fn rescue(process: &OsStr, settings: &Keepalive, is_dry: bool) -> Result<c_i
         return Err(refused.swap_remove(0));
     }
     rescue.wait(&mut connections);
-    report(&rescue, connections, &refused)
+    report(&rescue, &connections, &refused, &Report::new("rescue", format))
 }
 
 /// A process and its descendants. Each is opened first and then asked for its parent, so that a PID that is used
 /// anew does not bring in a stranger.
 fn family(first: Process) -> Vec<Process> {
-    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    let parents: Vec<_> = ids.filter_map(|id| Some((id, parent(id)?))).collect();
+    let ids = process::family(Some(&[first.id])).unwrap_or_default();
     let mut family = vec![first];
-    let mut next = 0;
-    while let Some(id) = family.get(next).map(|process| process.id) {
-        let children = parents.iter().filter(|(_, parent)| *parent == id);
-        let children = children.filter_map(|&(child, _)| Process::open(child).ok());
-        family.extend(children.filter(|child| parent(child.id) == Some(id)).collect::<Vec<_>>());
-        next += 1;
+    for id in ids {
+        let Ok(process) = Process::open(id) else { continue };
+        let parent =
+            fs::read(format!("/proc/{id}/stat")).ok().and_then(|stat| kernel::parent(&stat));
+        if family.iter().any(|known| Some(known.id) == parent) {
+            family.push(process);
+        }
     }
     family
-}
-
-/// The fourth word of /proc/PID/stat. The second is the program's name, in brackets, and may hold anything.
-fn parent(id: i32) -> Option<i32> {
-    let stat = fs::read(format!("/proc/{id}/stat")).ok()?;
-    let end = stat.iter().rposition(|&byte| byte == b')')?;
-    str::from_utf8(&stat[end + 1..]).ok()?.split_whitespace().nth(1)?.parse().ok()
-}
-
-/// The TCP ports on which somebody listens in the network namespace of a process. A connection with such a port here
-/// was accepted.
-fn listening_ports(id: i32) -> HashSet<u16> {
-    const LISTEN: &str = "0A";
-    let tables = ["tcp", "tcp6"].map(|table| {
-        // Without IPv6 there is no tcp6.
-        fs::read_to_string(format!("/proc/{id}/net/{table}")).unwrap_or_default()
-    });
-    let port = |line: &str| {
-        let mut words = line.split_whitespace().skip(1);
-        let (_, port) = words.next()?.split_once(':')?;
-        let is_listening = words.nth(1)? == LISTEN;
-        u16::from_str_radix(port, 16).ok().filter(|_| is_listening)
-    };
-    tables.iter().flat_map(|table| table.lines()).filter_map(port).collect()
 }
 
 impl Outcome {
@@ -491,6 +491,31 @@ impl Outcome {
             | Self::Would(_)
             | Self::Refused { .. } => Standing::Left,
             Self::Closed | Self::Kept { .. } | Self::Accepted | Self::Loopback => Standing::Fine,
+        }
+    }
+
+    /// A stable name for scripts.
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Answers { .. } => "answers",
+            Self::Active => "active",
+            Self::Forgotten { .. } => "forgotten",
+            Self::Over { .. } => "over",
+            Self::Ended => "ended",
+            Self::Ending { .. } => "ending",
+            Self::Closed => "closed",
+            Self::Kept { .. } => "own-keepalive",
+            Self::Longer { .. } => "own-keepalive-too-long",
+            Self::Unacknowledged { .. } => "unacknowledged",
+            Self::NoAnswer { .. } => "no-answer-ipv4",
+            Self::Young { .. } => "young",
+            Self::Multipath => "multipath",
+            Self::Accepted => "accepted",
+            Self::Loopback => "loopback",
+            Self::Would(Remedy::Probe { .. }) => "would-probe",
+            Self::Would(Remedy::SwitchOn) => "would-switch-on",
+            Self::Would(Remedy::End { .. }) => "would-end",
+            Self::Refused { .. } => "refused",
         }
     }
 
@@ -555,41 +580,91 @@ impl Outcome {
     }
 }
 
+/// So many connections with the same outcome are shown one by one.
+const MOST_SHOWN: usize = 20;
+
 fn report(
     rescue: &Rescue<'_>,
-    mut connections: Vec<Connection>,
+    connections: &[Connection],
     refused: &[Failure],
+    report: &Report,
 ) -> Result<c_int, Failure> {
-    let outcome = |connection: &Connection| match &connection.stage {
-        Stage::Done(outcome) | Stage::Waiting(outcome) => outcome.clone(),
-        Stage::Probing { .. } => Outcome::Closed,
+    let mut results: Vec<_> = connections
+        .iter()
+        .filter_map(|connection| match &connection.stage {
+            Stage::Done(outcome) => Some((connection, outcome)),
+            _ => None,
+        })
+        .collect();
+    results.sort_by_key(|(_, outcome)| (outcome.standing(), outcome.code()));
+    let state = |connection: &Connection| {
+        if connection.figures.info.state == SYN_SENT { "SYN-SENT" } else { "ESTABLISHED" }
     };
-    connections.sort_by_key(|connection| outcome(connection).standing());
-    let mut text = String::new();
-    for connection in &connections {
-        let state = if connection.figures.state == SYN_SENT { "SYN-SENT" } else { "ESTABLISHED" };
-        let sentence = outcome(connection).sentence(rescue.settings);
-        let _ = writeln!(text, "{state:<11} {}: {sentence}", connection.figures.peer);
+    let sentence = |(connection, outcome): &(&Connection, &Outcome)| {
+        format!("{}: {}", connection.figures.peer, outcome.sentence(rescue.settings))
+    };
+    for alike in results.chunk_by(|(_, one), (_, other)| one.code() == other.code()) {
+        for result in alike.iter().take(MOST_SHOWN) {
+            report.line(state(result.0), sentence(result))?;
+        }
+        if let Some(more @ 1..) = alike.len().checked_sub(MOST_SHOWN) {
+            report.line("", format_args!("... and {more} more like these"))?;
+        }
     }
     for failure in refused {
-        let _ = writeln!(text, "{}", failure.message);
+        report.line("refused", &failure.message)?;
     }
-    let count = |standing| {
-        connections.iter().filter(|connection| outcome(connection).standing() == standing).count()
-    };
+    let count =
+        |standing| results.iter().filter(|(_, outcome)| outcome.standing() == standing).count();
     let (left, rescued) = (count(Standing::Left) + refused.len(), count(Standing::Rescued));
-    let plural = |number| if number == 1 { "connection" } else { "connections" };
-    let id = rescue.processes[0].id;
-    let _ = match (rescued, left) {
-        (0, 0) => writeln!(text, "nothing to rescue"),
-        (_, 0) => writeln!(
-            text,
-            "{rescued} {} rescued; later ones are not: egress-shim --inspect {id} says how to start the program so \
-             that they need no rescue",
-            plural(rescued)
-        ),
-        _ => writeln!(text, "{rescued} {} rescued, {left} left, see above", plural(rescued)),
+    let connections = results.iter().map(|(connection, outcome)| {
+        json!({
+            "pid": rescue.processes[connection.process].id,
+            "local": connection.figures.local.to_string(),
+            "peer": connection.figures.peer.to_string(),
+            "state": state(connection),
+            "silent_seconds": connection.figures.info.silence().as_secs(),
+            "outcome": outcome.code(),
+            "standing": outcome.standing().name(),
+            "sentence": outcome.sentence(rescue.settings),
+        })
+    });
+    let facts = json!({
+        "processes": rescue.processes.iter().map(|process| process.id).collect::<Vec<_>>(),
+        "dry_run": rescue.is_dry,
+        "rescued": rescued,
+        "left": left,
+        "connections": connections.collect::<Vec<_>>(),
+    });
+    let id = rescue.processes.first().map_or(0, |process| process.id);
+    let findings = match (left, rescue.is_dry) {
+        (0, _) => Vec::new(),
+        (_, is_dry) => {
+            let first = results.first().map(sentence).filter(|_| left > refused.len());
+            let first =
+                first.or_else(|| Some(refused.first()?.message.clone())).unwrap_or_default();
+            let would = |outcome: &&Outcome| matches!(outcome, Outcome::Would(_));
+            let would = results.iter().map(|(_, outcome)| *outcome).filter(would).count();
+            let sentence = if is_dry {
+                let rest = left - would;
+                format!(
+                    "nothing was changed (--dry-run): {would} would be rescued, {rest} left, first {first}"
+                )
+            } else {
+                format!("{rescued} rescued, {left} left, first {first}")
+            };
+            let code = if is_dry { "dry-run" } else { "left" };
+            let (subject, action) = (String::new(), String::new());
+            vec![Finding { code, severity: Severity::Error, subject, sentence, action }]
+        }
     };
-    print(&text)?;
-    Ok(c_int::from(left > 0))
+    let nothing = match rescued {
+        0 => "nothing is wrong: no connection needs a rescue".to_owned(),
+        _ => format!(
+            "{rescued} rescued; later connections are not: {} --inspect {id} tells how to start the program so that \
+             they need none",
+            own_command()
+        ),
+    };
+    report.end(findings, &nothing, facts)
 }

@@ -1,15 +1,13 @@
 //! The end of a connect that is under way, by `SOCK_DESTROY` of `sock_diag`(7): what `ss -K` does.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
-use std::os::fd::AsFd;
-use std::os::unix::fs::MetadataExt;
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType, netlink, socket_with};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::duplicates::Figures;
+use crate::sockets;
 
 /// `SOCK_DESTROY` in `linux/sock_diag.h`.
 const SOCK_DESTROY: u16 = 21;
@@ -18,14 +16,18 @@ const REQUEST_ACK: u16 = 0x5;
 /// `NLMSG_ERROR`, which is also how the kernel says that all went well.
 const NLMSG_ERROR: u16 = 2;
 
-/// Ends the connect of a socket, in the network namespace of a process. The program gets `ECONNABORTED`.
+/// Ends the connect of a socket, in the network namespace of a process. The program gets `ECONNABORTED`. If another
+/// process has that PID by now, its namespace does not hold the socket, and the kernel finds none.
 ///
 /// The kernel looks at no state here: whoever calls this has made sure that no answer can come in between.
 ///
 /// # Errors
 /// Mostly `EPERM`: it takes `CAP_NET_ADMIN` in that namespace, and `CAP_SYS_ADMIN` to enter another.
-pub fn destroy(process: i32, figures: &Figures) -> io::Result<()> {
-    enter_network(process)?;
+pub fn destroy(process: u32, figures: &Figures) -> io::Result<()> {
+    sockets::in_network_of(process, || destroy_here(figures))?
+}
+
+fn destroy_here(figures: &Figures) -> io::Result<()> {
     let protocol = Some(netlink::SOCK_DIAG);
     let socket =
         socket_with(AddressFamily::NETLINK, SocketType::DGRAM, SocketFlags::CLOEXEC, protocol)?;
@@ -66,15 +68,4 @@ fn request(figures: &Figures) -> [u8; 72] {
     put(64, &u32::try_from(low).unwrap_or_default().to_ne_bytes());
     put(68, &u32::try_from(high).unwrap_or_default().to_ne_bytes());
     request
-}
-
-/// Enters the network namespace of a process. If another process has its PID by now, its namespace does not
-/// hold the socket, and the kernel finds none.
-fn enter_network(process: i32) -> io::Result<()> {
-    let namespace = File::open(format!("/proc/{process}/ns/net"))?;
-    let (other, own) = (namespace.metadata()?, fs::metadata("/proc/thread-self/ns/net")?);
-    if (other.dev(), other.ino()) != (own.dev(), own.ino()) {
-        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
-    }
-    Ok(())
 }

@@ -110,6 +110,11 @@ impl Descriptors {
         self.sockets.get(place).map(|(_, descriptor)| *descriptor)
     }
 
+    /// The numbers of the sockets, each with its descriptor.
+    pub fn iter(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.sockets.iter().copied()
+    }
+
     /// The numbers of the sockets.
     pub fn inodes(&self) -> impl Iterator<Item = u64> {
         self.sockets.iter().map(|(inode, _)| *inode)
@@ -162,6 +167,11 @@ impl Table {
         table.tcp.sort_unstable_by_key(|socket| socket.inode);
         table.is_cut = is_cut;
         table
+    }
+
+    /// Whether somebody listens on a port: connections with that port at this end are accepted.
+    pub fn has_listener(&self, port: u16) -> bool {
+        self.listening.contains(&port)
     }
 
     /// The connections among a process's descriptors.

@@ -3,13 +3,14 @@
 //! Each story stands beside a bare run of the same program that hangs.
 
 use std::fs;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{NOBODY, Public, Ran, as_nobody, bare, run, shim, shim_at};
-use crate::harness::lab::Lab;
-use crate::harness::run::{run_for, run_meanwhile, stdout};
+use super::{COMMAND, NOBODY, Public, Ran, as_nobody, bare, run, shim, shim_at};
+use crate::harness::expect;
+use crate::harness::lab::{Host, Lab};
+use crate::harness::run::{Waiting, limit, run_for, run_meanwhile, stdout};
 
 /// The gateway forgets a connection after so many seconds of silence.
 const IDLE_TIMEOUT: u64 = 8;
@@ -200,4 +201,250 @@ fn rescued_connect(rescue: impl Fn() -> Ran) -> Ran {
         }
         thread::sleep(Duration::from_millis(100));
     }
+}
+
+// ------------------------------------------------------------------------------------------ no harm is done
+
+/// Kills a rescue after its `number`th system call of a kind. Whether it got so far.
+fn killed_after(number: usize, calls: &str, process: u32) -> bool {
+    let inject = format!("inject={calls}:signal=KILL:when={number}");
+    let mut strace = bare("strace");
+    strace.args(["-o", "/dev/null", "-e", &format!("trace={calls}"), "-e", &inject, &COMMAND]);
+    let ran = run(strace.args(["--keepalive", KEEPALIVE, "--rescue", &process.to_string()]));
+    ran.status.code().is_none()
+}
+
+/// What changes anything are setsockopt(2) and the message to the kernel, which is a write(2), as is the report.
+#[test]
+fn a_rescue_that_is_killed_leaves_no_connection_worse_than_it_was() {
+    let lab = Lab::start(&["--idle-timeout", "60"]);
+    let answered = |output: &Output| assert!(stdout(output).contains("answer"), "{output:?}");
+    // The last one is to be more than there are calls.
+    let established = (1..=10).map(|number| ("setsockopt", number));
+    let outcomes = thread::scope(|scope| {
+        let clients = established.map(|(calls, number)| {
+            let lab = &lab;
+            scope.spawn(move || {
+                let mut was_killed = false;
+                let mark = format!("killed-{number}.");
+                let output = meanwhile(lab, python(FETCH, &[&url(8, &mark)]), |process| {
+                    until_asked(lab, &mark);
+                    thread::sleep(Duration::from_secs(2));
+                    was_killed = killed_after(number, calls, process);
+                });
+                answered(&output);
+                was_killed
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(outcomes[0] && !outcomes[9], "killed at each call and at last at none: {outcomes:?}");
+
+    // A connect: IPv6 works again after the rescue was killed, so that a socket which has gone deaf would show.
+    let connecting =
+        (1..=6).map(|number| ("setsockopt", number)).chain([("write", 1), ("write", 2)]);
+    let outcomes = thread::scope(|scope| {
+        let clients = connecting.map(|(calls, number)| {
+            let lab = &lab;
+            scope.spawn(move || {
+                let mut was_killed = false;
+                let program = python(FETCH, &["http://api.openai.com/now"]);
+                let output = meanwhile(lab, program, |process| {
+                    let dry = || rescue(&["--dry-run"], process);
+                    let ran = rescued_connect(dry);
+                    says(&ran, 1, &["would be ended"]);
+                    was_killed = killed_after(number, calls, process);
+                });
+                answered(&output);
+                was_killed
+            })
+        });
+        let clients: Vec<_> = clients.collect();
+        thread::sleep(Duration::from_secs(12));
+        lab.let_ipv6_through();
+        clients.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(outcomes[0] && !outcomes[5], "killed at each call and at last at none: {outcomes:?}");
+}
+
+/// Echoes what it reads; sends whoever begins with `d` a lot of bytes instead.
+const ECHO: &str = "
+import asyncio, resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+async def serve(reader, writer):
+    while data := await reader.read(1 << 16):
+        if data.startswith(b'd'):
+            data = bytes(range(256)) * (1 << 17)
+        writer.write(data)
+        await writer.drain()
+async def main():
+    await asyncio.start_server(serve, '198.51.100.2', 9000, backlog=4096)
+    print('ready', flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+";
+
+/// A pool of 2,000 connections, of which each third is busy and one takes a download all the time; processes that
+/// share its sockets, and others that come and go. It ends when its input does.
+const POOL: &str = "
+import asyncio, hashlib, os, random, resource, subprocess, sys, time
+resource.setrlimit(resource.RLIMIT_NOFILE, (4096, 4096))
+wanted = hashlib.sha256(bytes(range(256)) * (1 << 17)).digest()
+done = asyncio.Event()
+async def busy(reader, writer):
+    while not done.is_set():
+        data = b'e' + random.randbytes(random.randrange(1, 5000))
+        writer.write(data)
+        assert await reader.readexactly(len(data)) == data
+        await asyncio.sleep(random.random())
+async def idle(reader, writer):
+    await done.wait()
+    writer.write(b'eidle')
+    assert await reader.readexactly(5) == b'eidle'
+async def download(reader, writer):
+    while not done.is_set():
+        writer.write(b'd')
+        assert hashlib.sha256(await reader.readexactly(256 << 17)).digest() == wanted
+async def processes():
+    while not done.is_set():
+        await (await asyncio.create_subprocess_exec('/bin/true', close_fds=False)).wait()
+async def main():
+    pool = [await asyncio.open_connection('198.51.100.2', 9000) for _ in range(2000)]
+    children = []
+    for _ in range(3):
+        children.append(os.fork())
+        if children[-1] == 0:
+            time.sleep(600)
+    kinds = [download] + [busy if number % 3 == 0 else idle for number in range(1999)]
+    tasks = [asyncio.create_task(kind(*connection)) for kind, connection in zip(kinds, pool)]
+    tasks.append(asyncio.create_task(processes()))
+    await asyncio.sleep(2)
+    print('ready', flush=True)
+    await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+    done.set()
+    await asyncio.gather(*tasks)
+    for child in children:
+        os.kill(child, 9)
+    print(len(pool), 'whole')
+asyncio.run(main())
+";
+
+#[test]
+fn a_busy_pool_and_a_download_lose_no_byte_and_processes_may_come_and_go() {
+    let lab = Lab::start(&["--idle-timeout", "600"]);
+    let mut server = python(ECHO, &[]);
+    // Its clients are gone before it.
+    server.stderr(Stdio::null());
+    let _server = Waiting::start(lab.on(Host::Server, &mut server));
+    let mut pool = python(POOL, &[]);
+    let pool = Waiting::start(lab.on(Host::Client, &mut pool));
+    let process = pool.id().to_string();
+    let mut rescued = 0;
+    for _ in 0..3 {
+        let mut command = shim(&["--keepalive", "enforce", "--json", "--rescue", &process]);
+        // A second of processor time, and 20 MB.
+        limit(&mut command, libc::RLIMIT_CPU, 1);
+        limit(&mut command, libc::RLIMIT_AS, 20 << 20);
+        let ran = run(&mut command);
+        assert!(matches!(ran.status.code(), Some(0 | 1)), "{:?} {}", ran.status, ran.err);
+        rescued = rescued.max(ran.out.matches("\"standing\": \"rescued\"").count());
+    }
+    assert!(rescued > 1900, "{rescued} were rescued at once");
+    let output = pool.finish();
+    assert!(output.contains("2000 whole"), "{output}");
+}
+
+// --------------------------------------------------------------------------------------------- left alone
+
+/// Connections of each kind, by name; then, when its input ends, what has become of the options of each.
+const KINDS: &str = "
+import socket, sys, time
+def connect(address, port=80, protocol=0, options=(), kind=socket.AF_INET):
+    client = socket.socket(kind, socket.SOCK_STREAM, protocol)
+    for option, value in options:
+        client.setsockopt(*option, value)
+    client.setblocking(False)
+    client.connect_ex((address, port))
+    return client
+ON = (socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+IDLE = (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+server = socket.create_server(('192.0.2.2', 9001))
+local = socket.create_server(('127.0.0.1', 9002))
+kinds = {
+    'stuck': connect('198.51.100.2'),
+    'plain': connect('198.51.100.2'),
+    'longer': connect('198.51.100.3', options=[(ON, 1), (IDLE, 7000)]),
+    'kept': connect('198.51.100.4', options=[(ON, 1), (IDLE, 1)]),
+    'multipath': connect('198.51.100.5', protocol=262),
+    'unanswered': connect('198.51.100.2', 81),
+    'outbound': connect('192.0.2.2', 9001),
+    'loopback': connect('127.0.0.1', 9002),
+    'datagram': socket.socket(socket.AF_INET, socket.SOCK_DGRAM),
+    'unconnected': socket.socket(),
+    'unix': socket.socketpair()[0],
+}
+kinds['accepted'] = server.accept()[0]
+kinds['both ends'] = local.accept()[0]
+time.sleep(4)
+kinds['stuck'].send(b'GET /now HTTP/1.0\\r\\n\\r\\n')
+time.sleep(2)
+print('ready', flush=True)
+sys.stdin.read()
+for name, client in kinds.items():
+    is_tcp = client.type == socket.SOCK_STREAM and client.family == socket.AF_INET
+    timing = client.getsockopt(*IDLE) if is_tcp else 0
+    print(name, client.getsockopt(*ON), timing)
+";
+
+#[test]
+fn what_needs_no_rescue_or_cannot_have_one_is_left_alone_and_reported() {
+    let lab = Lab::start(&["--idle-timeout", "60"]);
+    lab.drop_on_the_way("tcp dport 81");
+    lab.drop_on_the_way("iifname client tcp flags & psh == psh");
+    let mut program = python(KINDS, &[]);
+    let program = Waiting::start(lab.on(Host::Client, &mut program));
+    let dry = rescue(&["--dry-run"], program.id());
+    let ran = rescue(&[], program.id());
+    for line in [
+        "ESTABLISHED 198.51.100.2:80: left alone: what the program wrote is not acknowledged, silent for ",
+        "ESTABLISHED 198.51.100.3:80: left alone: keepalive is the program's own (idle=7000,",
+        "ESTABLISHED 198.51.100.4:80: keepalive was on before (idle=1,",
+        "ESTABLISHED 198.51.100.5:80: left alone: a Multipath TCP socket without keepalive",
+        "SYN-SENT    198.51.100.2:81: left alone: no answer over IPv4, asked ",
+        "ESTABLISHED 127.0.0.1:9002: left alone: it does not leave this machine",
+        "ESTABLISHED 192.0.2.2:",
+        ": left alone: the program accepted it",
+    ] {
+        says(&ran, 1, &[line]);
+        says(&dry, 1, &[line]);
+    }
+    says(
+        &ran,
+        1,
+        &["ESTABLISHED 198.51.100.2:80: answers (", "ESTABLISHED 192.0.2.2:9001: answers ("],
+    );
+    says(&ran, 1, &["\n2 rescued, 4 left, first "]);
+    says(
+        &dry,
+        1,
+        &["would be probed", "nothing was changed (--dry-run): 2 would be rescued, 4 left, first "],
+    );
+    assert!(!dry.out.contains("is on now"), "{dry:?}");
+
+    let json = rescue(&["--dry-run", "--json"], program.id());
+    for member in [
+        "\"status\": 1",
+        "\"task\": \"rescue\"",
+        "\"outcome\": \"own-keepalive-too-long\"",
+        "\"standing\": \"left\"",
+    ] {
+        says(&json, 1, &[member]);
+    }
+    let ran = rescue(&["--keepalive", "enforce"], program.id());
+    says(&ran, 1, &["ESTABLISHED 198.51.100.3:80: answers ("]);
+    let wanted = "stuck 0 7200\nplain 1 2\nlonger 1 2\nkept 1 1\nmultipath 0 7200\nunanswered 0 7200\n\
+        outbound 1 2\nloopback 0 7200\ndatagram 0 0\nunconnected 0 7200\nunix 0 0\naccepted 0 7200\n\
+        both ends 0 7200\n";
+    expect("the options of each", program.finish(), wanted);
 }

@@ -114,9 +114,21 @@ impl Lab {
     /// Has the NAT say nothing to packets of a connection that it has forgotten, as some do. (The lab's
     /// own sends a reset.)
     pub fn drop_what_is_forgotten(&self) {
-        let gateway = self.value("gateway");
-        let rule = "insert rule ip filter forward iifname client ct state invalid drop";
-        expect_says(with(Command::new("nsenter"), ["-t", gateway, "-n", "nft", rule]), "");
+        self.drop_on_the_way("iifname client ct state invalid");
+    }
+
+    /// Has the gateway drop what these words of nft(8) match, without an answer.
+    pub fn drop_on_the_way(&self, what: &str) {
+        let rule = format!("insert rule ip filter forward {what} drop");
+        let words = ["-t", self.value("gateway"), "-n", "nft", &rule];
+        expect_says(with(Command::new("nsenter"), words), "");
+    }
+
+    /// Has the gateway forward IPv6 from now on.
+    pub fn let_ipv6_through(&self) {
+        let forward = "echo 1 >/proc/sys/net/ipv6/conf/all/forwarding";
+        let words = ["-t", self.value("gateway"), "-n", "sh", "-euc", forward];
+        expect_says(with(Command::new("nsenter"), words), "");
     }
 
     /// A command on the client.

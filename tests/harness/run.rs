@@ -3,7 +3,7 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
@@ -202,11 +202,13 @@ impl Waiting {
         self.child.id()
     }
 
-    /// Lets it go on, and waits for its end.
-    pub fn finish(mut self) {
+    /// Lets it go on, and waits for its end. What it printed after its waiting.
+    pub fn finish(mut self) -> String {
         self.child.stdin.take().expect("its input is a pipe").write_all(b"\n").expect("it waits");
-        io::copy(&mut self.output, &mut io::sink()).expect("its output can be read");
+        let mut output = String::new();
+        self.output.read_to_string(&mut output).expect("its output can be read");
         let status = self.child.wait().expect("it can be waited for");
         assert!(status.success(), "the program ends well: {status}");
+        output
     }
 }

@@ -166,6 +166,10 @@ pub struct Socket {
 /// The part of `struct tcp_info` that is of use here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Info {
+    /// `TCP_ESTABLISHED` and so on.
+    pub state: u8,
+    /// How often in a row the same was sent again.
+    pub retransmits: u8,
     /// How often the timeout has been doubled.
     pub backoff: u8,
     /// The timeout of a retransmission, as it is now.
@@ -176,9 +180,28 @@ pub struct Info {
     pub last_received: Duration,
     /// Since an acknowledgement was received.
     pub last_acknowledged: Duration,
+    /// Whether something is sent and not acknowledged, or not sent yet. (Linux before 4.6 knows of no unsent bytes.)
+    pub has_unacknowledged: bool,
 }
 
 impl Info {
+    /// Reads `struct tcp_info`: linux/tcp.h.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let milliseconds = |at| Some(Duration::from_millis(word(bytes, at)?.into()));
+        Some(Self {
+            state: *bytes.first()?,
+            retransmits: *bytes.get(2)?,
+            backoff: *bytes.get(4)?,
+            timeout: Duration::from_micros(word(bytes, 8)?.into()),
+            last_sent: milliseconds(44)?,
+            last_received: milliseconds(52)?,
+            last_acknowledged: milliseconds(56)?,
+            // tcpi_unacked and tcpi_notsent_bytes
+            has_unacknowledged: word(bytes, 24)? > 0 || word(bytes, 144).unwrap_or(0) > 0,
+        })
+    }
+
     /// Since the peer was heard: the time that its packets tell, not ours.
     #[must_use]
     pub fn silence(&self) -> Duration {
@@ -254,24 +277,12 @@ impl Socket {
         while let Some((&[a, b, c, d], rest)) = attributes.split_first_chunk() {
             let length = usize::from(u16::from_ne_bytes([a, b])).max(4);
             if u16::from_ne_bytes([c, d]) == INFO {
-                socket.info = info(rest);
+                socket.info = Info::of(rest);
             }
             attributes = attributes.get(length.next_multiple_of(4)..).unwrap_or_default();
         }
         Some(socket)
     }
-}
-
-/// Reads `struct tcp_info`: linux/tcp.h.
-fn info(bytes: &[u8]) -> Option<Info> {
-    let milliseconds = |at| Some(Duration::from_millis(word(bytes, at)?.into()));
-    Some(Info {
-        backoff: *bytes.get(4)?,
-        timeout: Duration::from_micros(word(bytes, 8)?.into()),
-        last_sent: milliseconds(44)?,
-        last_received: milliseconds(52)?,
-        last_acknowledged: milliseconds(56)?,
-    })
 }
 
 /// `0100007F:01BB`: the words of the address as they lie in memory, each in this machine's order.
