@@ -23,6 +23,7 @@
 //! | it acts in the programs that are meant, and in no other | `promises/programs.rs` |
 //! | other preloads go on doing what they do | `promises/company.rs` |
 //! | hostile surroundings, numbered | `promises/hostile.rs` |
+//! | on older kernels | `promises/kernels.rs` |
 //! | what it costs: system calls, memory, stack | `promises/cost.rs` |
 //!
 //! With a library that does nothing, they fail: control.rs.

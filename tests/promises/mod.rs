@@ -7,6 +7,7 @@ mod company;
 mod cost;
 mod faults;
 mod hostile;
+mod kernels;
 mod lifetime;
 mod list;
 mod log_lines;
