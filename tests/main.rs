@@ -41,6 +41,7 @@
 //! | containers: images, Kubernetes, ECS and Compose acted out | `shipping/containers.rs` |
 //! | AWS Lambda, GitHub Actions | `shipping/places.rs` |
 //! | a whole Debian system with the library in every process | `shipping/system.rs` |
+//! | every script says what it is for | `shipping/scripts.rs` |
 //! | the docs are true | `shipping/docs.rs` |
 //! | the command: running a program, `--check`, `--inspect` | `command/{run,check,inspect}.rs` |
 //! | what is completed when somebody types it | `command/completions.rs` |

@@ -8,6 +8,7 @@ mod foreign;
 mod install;
 mod places;
 mod release;
+mod scripts;
 mod system;
 
 use std::fs::{self, File};
