@@ -824,7 +824,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_is_owed_until_it_is_written_and_in_a_forked_child_nobody_writes_it() {
+    fn a_line_is_owed_until_it_is_written_but_not_in_a_forked_child() {
         let line = OnceLine::new();
         let (parent, child) = (10, 11);
         assert!(line.is_owed() && line.claim(parent), "the first one writes");

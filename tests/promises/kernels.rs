@@ -22,7 +22,7 @@ const TESTS: &[&str] = &[
     "promises::log_output::a_full_pipe_as_standard_error_does_not_hold_up_the_program",
     "promises::log_output::a_log_line_is_one_write",
     "promises::log_output::a_terminal_pipe_or_socket_that_nobody_reads_holds_up_nobody",
-    "promises::lookups::a_listed_name_in_the_hosts_file_is_answered_without_its_ipv6_lines",
+    "promises::lookups::an_ipv6_line_in_the_hosts_file_does_not_hide_a_records",
     "promises::replies::every_call_receives_a_listed_hosts_reply_without_ipv6_addresses",
     "promises::sockets::a_program_in_another_namespace_has_that_ones_defaults_replaced",
     "promises::sockets::a_socket_that_connects_has_keepalive_with_the_default_timings",
@@ -33,8 +33,8 @@ const TESTS: &[&str] = &[
 /// The programs of these tests: to compile them there would take minutes.
 const PROGRAMS: &[&str] = &["keepalive", "lines", "receive", "resolve", "show"];
 
-/// A machine that hangs is ended after this.
-const MOST: Duration = Duration::from_secs(480);
+/// A machine that hangs is ended after this; one that does not takes a minute or two, and on a busy machine many.
+const MOST: Duration = Duration::from_secs(1800);
 
 #[test]
 fn these_promises_hold_on_linux_5_10() {

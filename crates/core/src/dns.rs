@@ -584,7 +584,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reply_that_already_says_that_there_is_no_address_keeps_all_that_it_says() {
+    fn a_reply_that_already_says_no_address_is_unchanged() {
         let alias = reply(AAAA, &[(&[0xc0, 12], 5, b"\x01a\xc0\x0c")]);
         let mut beside = reply(AAAA, &[(&[0xc0, 12], AAAA, ADDRESS)]);
         // In the additional section, not in the answer.
@@ -682,7 +682,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_point_to_the_start_of_a_record_that_stays_still_say_the_same() {
+    fn names_that_point_to_the_start_of_a_kept_record_stay_the_same() {
         let (first, third) = (29, 29 + 18 + 28);
         let reply = reply(
             ANY,
@@ -841,7 +841,7 @@ mod tests {
     }
 
     #[test]
-    fn parameters_that_are_not_in_the_order_of_their_keys_take_all_records_with_them() {
+    fn parameters_out_of_order_take_all_records_with_them() {
         for parameters in
             [&[0, 6, 0, 0, 0, 6, 0, 0][..], &[0, 6, 0, 0, 0, 3, 0, 0], &[0, 6, 0, 9, 0], &[0, 6, 0]]
         {
