@@ -11,12 +11,13 @@ use std::path::Path;
 
 use egress_shim_core::elf::{Architecture, Elf};
 use egress_shim_core::kernel::{ESTABLISHED, SYN_SENT, Timer};
-use egress_shim_core::settings::{self, PROGRAMS, SWITCH, TABLE};
+use egress_shim_core::settings::{self, PROGRAMS, SWITCH, TABLE, ValueKind};
 use serde_json::{Value, json};
 
 use crate::configuration::{Configuration, settings_of};
 use crate::finding::{Finding, Severity};
 use crate::library;
+use crate::names::Answers;
 use crate::output::{Failure, status};
 use crate::process::{self, Gathered, Process, Unseen};
 use crate::program;
@@ -338,8 +339,15 @@ fn ipv6_silent(case: &Case<'_>) -> Option<(String, String)> {
              HTTPS): switch that off in the program (docs/RUNTIMES.md says how), or give it an IPv4 address",
             names.join(", ")
         ),
+        State::LeftOut if is_barred(case) => format!(
+            "{} leaves this program out: take !{} out of {}, and list {}",
+            PROGRAMS.variable,
+            escape(case.process.name()),
+            PROGRAMS.variable,
+            if names.is_empty() { "the host".to_owned() } else { names.join(", ") }
+        ),
         State::LeftOut => format!(
-            "{} leaves this program out, so listing does not help there; {}",
+            "{} leaves this program out, so listing alone does not help; {}",
             PROGRAMS.variable,
             start(case, &names, &[])
         ),
@@ -347,10 +355,19 @@ fn ipv6_silent(case: &Case<'_>) -> Option<(String, String)> {
         State::NotFound => {
             format!("{}; {}", NOT_FOUND, start(case, &names, &[]))
         }
-        State::Off => format!("{}=off; {}", SWITCH.variable, start(case, &names, &[])),
+        State::Off => {
+            let line = start(case, &names, &["env", "-u", SWITCH.variable]);
+            format!("{}=off; {line}", SWITCH.variable)
+        }
         State::Acts | State::NotAsked => start(case, &names, &[]),
     };
     Some((sentence, format!("{now}{remedy}")))
+}
+
+/// Whether the program is left out by `!NAME`, which no option takes back.
+fn is_barred(case: &Case<'_>) -> bool {
+    let with_name = [&case.configuration.programs, &b","[..], case.process.name()].concat();
+    !settings::is_program_selected(&with_name, [case.process.name(); 2])
 }
 
 fn ipv4_silent(case: &Case<'_>) -> Option<(String, String)> {
@@ -372,7 +389,7 @@ fn unacknowledged(case: &Case<'_>) -> Option<(String, String)> {
     let since = unacknowledged_since(&worst);
     let mut sentence = format!(
         "{} does not acknowledge {} bytes, sent again {} time{}",
-        others(worst.peer.to_string(), lost.len()),
+        others(&worst.peer.to_string(), lost.len()),
         worst.unacknowledged,
         worst.retries,
         plural(worst.retries.into()),
@@ -407,15 +424,23 @@ fn unacknowledged_since(socket: &egress_shim_core::kernel::Socket) -> Option<u64
 fn name_server_silent(case: &Case<'_>) -> Option<(String, String)> {
     let questions = &case.process.questions;
     let first = questions.first()?;
-    let sentence = format!(
-        "the name server {} has not answered for more than a second (descriptor {})",
-        others(first.server.ip().to_string(), questions.len()),
+    let server = others(&first.server.ip().to_string(), questions.len());
+    let mut sentence = format!(
+        "the name server {server} has not answered for more than a second (descriptor {})",
         first.descriptor
     );
-    let action = format!(
-        "see that it is up and reached, or take it out of /etc/resolv.conf; if it answers for IPv4 alone, list the host: {}",
-        start(case, &[], &[])
-    );
+    let action = match case.process.server {
+        Some(Answers { ipv4: true, ipv6: false }) => {
+            sentence.push_str(": it answers questions for IPv4 addresses, but none for IPv6");
+            let host = case.process.hosts.first().map(String::as_str);
+            start(case, host.as_slice(), &[])
+        }
+        Some(Answers { ipv4: true, ipv6: true }) => {
+            "it answers now, so look again whether this goes on; what is lost on the way is asked again after 5 s".to_owned()
+        }
+        _ => "neither a list nor keepalive helps: see that it is up and reached from there, or name another one in the \
+              /etc/resolv.conf of the program".to_owned(),
+    };
     Some((sentence, action))
 }
 
@@ -598,9 +623,9 @@ fn plural(count: u64) -> &'static str {
     if count == 1 { "" } else { "s" }
 }
 
-fn others(first: String, count: usize) -> String {
+fn others(first: &str, count: usize) -> String {
     match count {
-        0 | 1 => first,
+        0 | 1 => first.to_owned(),
         2 => format!("{first} (and 1 more)"),
         _ => format!("{first} (and {} more)", count - 1),
     }
@@ -608,7 +633,7 @@ fn others(first: String, count: usize) -> String {
 
 fn do_not_answer(connections: &[&Connection]) -> String {
     let first = connections.first().map(|connection| connection.socket.peer.to_string());
-    format!("{} does not answer", others(first.unwrap_or_default(), connections.len()))
+    format!("{} does not answer", others(&first.unwrap_or_default(), connections.len()))
 }
 
 fn some(connections: &[&Connection]) -> String {
@@ -659,21 +684,24 @@ fn start_with(case: &Case<'_>, hosts: &[&str], before: &[&str], keepalive: Optio
     } else {
         ""
     };
-    let words = command_of(process).filter(|_| !process.is_elsewhere);
-    let mut line = before.join(" ");
-    if let Some(words) = words {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        line.push_str(&case.here.command);
+    if let Some(words) = command_of(process).filter(|_| !process.is_elsewhere) {
+        let mut before: Vec<String> = before.iter().map(|&word| word.to_owned()).collect();
+        let mut options = String::new();
         for (row, value) in &settings {
-            let _ = write!(line, " {} {}", row.option, quote(value.as_bytes()).unwrap_or_default());
+            let value = quote(value.as_bytes()).unwrap_or_default();
+            // An option adds to its variable, which may be set where the line is typed; each key counts once.
+            if row.kind == ValueKind::Keys && process.environment.get(row.variable).is_some() {
+                before.push(format!("{}={value}", row.variable));
+            } else {
+                let _ = write!(options, " {} {value}", row.option);
+            }
         }
-        let _ = write!(line, " -- {words}");
-        return format!("start it{whole_list} as: {line}");
+        before.push(case.here.command.clone());
+        return format!("start it{whole_list} as: {}{options} -- {words}", before.join(" "));
     }
     let library = case.here.library.as_deref().unwrap_or("/usr/local/lib/libegress_shim.so");
-    let mut variables: Vec<String> = before.iter().skip(1).map(|&word| word.to_owned()).collect();
+    let mut variables: Vec<String> =
+        before.iter().filter(|word| word.contains('=')).map(|&word| word.to_owned()).collect();
     let mut of_row: HashMap<&str, String> = HashMap::new();
     for (row, value) in &settings {
         let all = of_row.entry(row.variable).or_default();
@@ -1007,4 +1035,465 @@ fn json_of(connection: &Connection) -> Value {
 
 fn peer_ip(connection: &Connection) -> IpAddr {
     connection.socket.peer.ip()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use egress_shim_core::kernel::{Info, Socket};
+
+    use super::*;
+    use crate::environment::Environment;
+    use crate::library::Version;
+    use crate::names::Answers;
+    use crate::process::Library;
+    use crate::sockets::Question;
+
+    const PEER6: &str = "[2001:db8:2::2]:443";
+    const PEER4: &str = "198.51.100.2:443";
+
+    fn here() -> Here {
+        Here {
+            command: "egress-shim".to_owned(),
+            library: Some("/lib/libegress_shim.so".to_owned()),
+            architecture: Some(X86_64),
+        }
+    }
+
+    const X86_64: Architecture =
+        Architecture { is_wide: true, is_little_endian: true, machine: 62 };
+
+    /// `app --x` with the library and these variables, or bare.
+    fn process(environment: &[&str], is_loaded: bool) -> Process {
+        let mut entries: Vec<_> = environment.to_vec();
+        if is_loaded {
+            entries.push("LD_PRELOAD=/lib/libegress_shim.so");
+        }
+        Process {
+            id: 7,
+            file: b"/usr/bin/app".to_vec(),
+            words: vec![b"app".to_vec(), b"--x".to_vec()],
+            elf: Some(Elf {
+                architecture: X86_64,
+                interpreter: Some(b"/lib/ld.so".to_vec()),
+                is_static: false,
+                is_go: false,
+                version: None,
+            }),
+            is_secure: false,
+            library: is_loaded.then(|| Library {
+                path: b"/lib/libegress_shim.so".to_vec(),
+                version: Version::this(),
+                is_deleted: false,
+            }),
+            environment: Environment::of_bytes(entries.join("\0").as_bytes()),
+            is_overwritten: false,
+            hosts: Vec::new(),
+            is_elsewhere: false,
+            connections: Vec::new(),
+            questions: Vec::new(),
+            server: None,
+            names: Vec::new(),
+            cut: Vec::new(),
+        }
+    }
+
+    fn socket(peer: &str) -> Socket {
+        let peer: std::net::SocketAddr = peer.parse().expect("it is an address");
+        let local = if peer.is_ipv4() { "192.0.2.2:40000" } else { "[2001:db8:1::2]:40000" };
+        Socket {
+            local: local.parse().expect("it is an address"),
+            peer,
+            state: ESTABLISHED,
+            timer: Timer::Keepalive,
+            until: Duration::from_secs(30),
+            retries: 0,
+            unacknowledged: 0,
+            unread: 0,
+            user: 0,
+            inode: 1,
+            info: Some(Info {
+                backoff: 0,
+                timeout: Duration::from_millis(200),
+                last_sent: Duration::from_secs(6),
+                last_received: Duration::from_secs(41),
+                last_acknowledged: Duration::from_secs(40),
+            }),
+        }
+    }
+
+    fn connection(socket: Socket) -> Connection {
+        Connection { socket, descriptor: 3, is_accepted: false }
+    }
+
+    /// A connect that was sent `retries` times again.
+    fn connecting(peer: &str, retries: u32) -> Connection {
+        let timer = Timer::Retransmission;
+        connection(Socket { state: SYN_SENT, timer, retries, info: None, ..socket(peer) })
+    }
+
+    fn without_keepalive() -> Connection {
+        connection(Socket { timer: Timer::None, ..socket(PEER4) })
+    }
+
+    fn judged(process: &Process, is_named: bool) -> Vec<Finding> {
+        let mut findings = judge(&Case::of(process, &here(), is_named));
+        crate::finding::sort(&mut findings);
+        findings
+    }
+
+    /// The most serious finding.
+    #[track_caller]
+    fn first(process: &Process, code: &str) -> String {
+        let findings = judged(process, false);
+        let first = findings.first().expect("there is a finding");
+        assert_eq!(first.code, code, "{findings:?}");
+        assert_eq!(first.subject, "7 (app)");
+        first.diagnosis()
+    }
+
+    #[track_caller]
+    fn says(line: &str, words: &[&str]) {
+        for words in words {
+            assert!(line.contains(words), "{words:?} in {line:?}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_said_of_a_process_that_is_well() {
+        let mut fine = process(&["EGRESS_SHIM_IPV4_ONLY=a.test"], true);
+        fine.connections = vec![connection(socket(PEER4)), connection(socket(PEER6))];
+        assert_eq!(judged(&fine, true), []);
+        assert_eq!(judged(&process(&[], false), false), [], "one that nobody asked about");
+    }
+
+    #[test]
+    fn a_silent_ipv6_peer_is_listed_by_name_with_the_whole_command_line() {
+        let mut stuck = process(&["EGRESS_SHIM_KEEPALIVE=idle=45"], false);
+        stuck.connections = vec![connecting(PEER6, 4)];
+        stuck.names = vec![("2001:db8:2::2".parse().expect("it is one"), "api.test".to_owned())];
+        let line = first(&stuck, "ipv6-silent");
+        says(
+            &line,
+            &[
+                "[2001:db8:2::2]:443 does not answer over IPv6 (asked 5 times); egress-shim --rescue 7 ends",
+                "LD_PRELOAD has been removed on the way",
+            ],
+        );
+        let wanted = "start it as: EGRESS_SHIM_KEEPALIVE=idle=45 egress-shim --ipv4-only api.test -- app --x";
+        assert!(line.ends_with(wanted), "{line}");
+
+        stuck.names.clear();
+        says(&first(&stuck, "ipv6-silent"), &["* lists every host", "--ipv4-only '*' -- app --x"]);
+        stuck.is_elsewhere = true;
+        let line = first(&stuck, "ipv6-silent");
+        says(
+            &line,
+            &[
+                "-v /lib:/shim:ro -e LD_PRELOAD=/shim/libegress_shim.so -e EGRESS_SHIM_IPV4_ONLY='*'",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_connect_that_has_just_begun_is_not_blamed() {
+        let mut new = process(&[], true);
+        new.connections = vec![connecting(PEER6, 0), connecting(PEER4, 0)];
+        assert_eq!(judged(&new, true), []);
+    }
+
+    #[test]
+    fn loopback_itself_and_accepted_connections_are_never_blamed() {
+        let mut fine = process(&[], true);
+        let of = |change: fn(&mut Connection)| {
+            let mut changed = [connecting(PEER6, 5), connecting(PEER4, 5), without_keepalive()];
+            changed.iter_mut().for_each(change);
+            changed
+        };
+        fine.connections.extend(of(|connection| connection.is_accepted = true));
+        fine.connections.extend(of(|connection| {
+            let ip: IpAddr = if connection.socket.peer.is_ipv4() {
+                [127, 0, 0, 1].into()
+            } else {
+                std::net::Ipv6Addr::LOCALHOST.into()
+            };
+            connection.socket.peer.set_ip(ip);
+        }));
+        fine.connections.extend(of(|connection| {
+            connection.socket.peer.set_ip(connection.socket.local.ip());
+        }));
+        assert_eq!(judged(&fine, true), []);
+    }
+
+    #[test]
+    fn why_a_list_does_not_help_is_said() {
+        let stuck = |environment: &[&str], is_loaded| {
+            let mut process = process(environment, is_loaded);
+            process.connections = vec![connecting(PEER6, 4)];
+            let peer = "2001:db8:2::2".parse().expect("it is one");
+            process.names = vec![(peer, "api.test".to_owned())];
+            process
+        };
+        let listed = "EGRESS_SHIM_IPV4_ONLY=api.test";
+        says(
+            &first(&stuck(&[listed], true), "ipv6-silent"),
+            &[
+                "api.test is listed, but the program found this address without libc's lookup functions",
+            ],
+        );
+        says(
+            &first(&stuck(&[listed, "EGRESS_SHIM_PROGRAMS=other"], true), "ipv6-silent"),
+            &[
+                "EGRESS_SHIM_PROGRAMS leaves this program out",
+                "--program other --ipv4-only api.test --program app -- app --x",
+            ],
+        );
+        says(
+            &first(&stuck(&["EGRESS_SHIM_PROGRAMS=!app"], true), "ipv6-silent"),
+            &["take !app out of EGRESS_SHIM_PROGRAMS"],
+        );
+        says(
+            &first(&stuck(&[listed, "EGRESS_SHIM=off"], true), "ipv6-silent"),
+            &["EGRESS_SHIM=off; start it as: env -u EGRESS_SHIM egress-shim --ipv4-only api.test"],
+        );
+        says(
+            &first(&stuck(&[listed, "LD_PRELOAD=/x/jemalloc.so"], false), "ipv6-silent"),
+            &["LD_PRELOAD has been replaced on the way to this program, by /x/jemalloc.so"],
+        );
+        let named = "LD_PRELOAD=/gone/libegress_shim.so";
+        says(&first(&stuck(&[named], false), "ipv6-silent"), &["the loader has not loaded it"]);
+        for (change, words) in [
+            ((|elf| elf.is_static = true) as fn(&mut Elf), "is statically linked, so"),
+            (|elf| (elf.is_static, elf.is_go) = (true, true), "in Go and statically linked"),
+            (|elf| elf.architecture.machine = 183, "of another architecture"),
+        ] {
+            let mut process = stuck(&[], false);
+            change(process.elf.as_mut().expect("it has one"));
+            says(&first(&process, "ipv6-silent"), &[words, "--rescue 7"]);
+        }
+        let mut go = stuck(&[], true);
+        go.elf.as_mut().expect("it has one").is_go = true;
+        says(
+            &first(&go, "ipv6-silent"),
+            &["env GODEBUG=netdns=cgo egress-shim --ipv4-only api.test"],
+        );
+        let mut secure = stuck(&[], false);
+        secure.is_secure = true;
+        says(&first(&secure, "ipv6-silent"), &["its loader ignores LD_PRELOAD"]);
+    }
+
+    #[test]
+    fn a_silent_ipv4_peer_is_no_matter_of_lists() {
+        let mut stuck = process(&[], true);
+        stuck.connections = vec![connecting(PEER4, 6), connecting(PEER4, 2)];
+        says(
+            &first(&stuck, "ipv4-silent"),
+            &[
+                "198.51.100.2:443 (and 1 more) does not answer over IPv4 (asked 7 times)",
+                "neither a list nor keepalive helps",
+                "nsenter -t 7 -n egress-shim --check 198.51.100.2:443",
+            ],
+        );
+        stuck.connections.push(connecting(PEER6, 1));
+        first(&stuck, "ipv6-silent");
+    }
+
+    #[test]
+    fn data_that_nobody_acknowledges_is_an_error_with_the_peers_silence() {
+        let lost = |retries, backoff, milliseconds| {
+            let mut lost = socket(PEER4);
+            (lost.timer, lost.retries, lost.unacknowledged) = (Timer::Retransmission, retries, 100);
+            let info = lost.info.as_mut().expect("it has them");
+            (info.backoff, info.timeout) = (backoff, Duration::from_millis(milliseconds));
+            lost
+        };
+        let mut stuck = process(&[], true);
+        stuck.connections = vec![connection(lost(7, 7, 200 << 7))];
+        says(
+            &first(&stuck, "unacknowledged"),
+            &[
+                "198.51.100.2:443 does not acknowledge 100 bytes, sent again 7 times in 31 s",
+                "it has been silent for 40 s",
+                "start it as: egress-shim --keepalive user-timeout=360 -- app --x",
+            ],
+        );
+        stuck.connections = vec![connection(lost(0, 0, 200))];
+        assert_eq!(judged(&stuck, true), [], "it was sent once");
+        // After so many, the timeout is at its most.
+        assert_eq!(unacknowledged_since(&lost(12, 12, 120_000)), Some(204 + 2 * 120 + 6));
+    }
+
+    #[test]
+    fn a_name_server_that_does_not_answer_is_an_error() {
+        let server = "192.0.2.53:53".parse().expect("it is an address");
+        let mut stuck = process(&[], true);
+        stuck.questions = vec![Question { server, inode: 1, descriptor: 5 }];
+        stuck.hosts = vec!["api.test".to_owned()];
+        says(
+            &first(&stuck, "name-server-silent"),
+            &["192.0.2.53 has not answered", "/etc/resolv.conf"],
+        );
+        stuck.server = Some(Answers { ipv4: true, ipv6: false });
+        says(
+            &first(&stuck, "name-server-silent"),
+            &[
+                "answers questions for IPv4 addresses, but none for IPv6",
+                "start it as: egress-shim --ipv4-only api.test -- app --x",
+            ],
+        );
+    }
+
+    #[test]
+    fn what_keeps_the_library_from_acting_is_a_warning() {
+        let off = process(&["EGRESS_SHIM=off"], true);
+        says(
+            &first(&off, "switched-off"),
+            &["EGRESS_SHIM=off: the library does nothing; unset it"],
+        );
+        let replaced = process(&["EGRESS_SHIM_IPV4_ONLY=a.test", "LD_PRELOAD=/x.so"], false);
+        says(&first(&replaced, "preload-replaced"), &["by /x.so"]);
+        let gone = process(&["LD_PRELOAD=/x/libegress_shim.so"], false);
+        says(&first(&gone, "library-not-found"), &["see that /x/libegress_shim.so is there"]);
+        let invalid = process(&["EGRESS_SHIM_KEEPALIVE=idle=0"], true);
+        says(&first(&invalid, "invalid-setting"), &["EGRESS_SHIM_KEEPALIVE"]);
+
+        let mut old = process(&[], true);
+        old.library.as_mut().expect("it is loaded").version = Version::before_notes();
+        says(&first(&old, "other-version"), &["0.2.0 or older"]);
+        let mut deleted = process(&[], true);
+        deleted.library.as_mut().expect("it is loaded").is_deleted = true;
+        says(&first(&deleted, "library-deleted"), &["/lib/libegress_shim.so is gone"]);
+        let mut overwritten = process(&[], true);
+        overwritten.is_overwritten = true;
+        says(&first(&overwritten, "environment-overwritten"), &["its settings cannot be seen"]);
+    }
+
+    #[test]
+    fn a_program_that_cannot_have_the_library_is_said_if_it_is_meant() {
+        for (code, change) in [
+            ("static-program", (|elf| elf.is_static = true) as fn(&mut Elf)),
+            ("go-program", |elf| (elf.is_static, elf.is_go) = (true, true)),
+            ("other-architecture", |elf| elf.architecture.is_wide = false),
+        ] {
+            let mut process = process(&[], false);
+            change(process.elf.as_mut().expect("it has one"));
+            assert_eq!(judged(&process, false), []);
+            assert_eq!(judged(&process, true).first().map(|finding| finding.code), Some(code));
+        }
+        let mut secure = process(&["EGRESS_SHIM_IPV4_ONLY=a.test"], false);
+        secure.is_secure = true;
+        first(&secure, "privileged-program");
+        let bare = process(&[], false);
+        let findings = judged(&bare, true);
+        assert_eq!(findings.first().map(|finding| finding.code), Some("not-loaded"));
+    }
+
+    #[test]
+    fn a_connection_without_keepalive_says_whose_doing_that_is() {
+        let with = |environment: &[&str], is_loaded| {
+            let mut process = process(environment, is_loaded);
+            process.connections = vec![without_keepalive(), connection(socket(PEER4))];
+            process
+        };
+        says(
+            &first(&with(&[], true), "no-keepalive"),
+            &[
+                "no keepalive on the connection to 198.51.100.2:443, silent for 40 s",
+                "the program has switched it off, or does not connect through libc",
+                "start it as: egress-shim --keepalive enforce -- app --x",
+            ],
+        );
+        says(
+            &first(&with(&["EGRESS_SHIM_KEEPALIVE=idle=45"], true), "no-keepalive"),
+            &["as: EGRESS_SHIM_KEEPALIVE=idle=45,enforce egress-shim -- app"],
+        );
+        says(
+            &first(&with(&[], false), "no-keepalive"),
+            &["egress-shim --rescue 7 switches it on now", "start it as: egress-shim -- app --x"],
+        );
+        says(&first(&with(&["EGRESS_SHIM_KEEPALIVE=off"], true), "keepalive-off"), &["unset it"]);
+        let mut forgotten = with(&[], false);
+        let info = forgotten.connections[0].socket.info.as_mut().expect("it has them");
+        (info.last_received, info.last_acknowledged) = (Duration::from_secs(351), Duration::MAX);
+        says(&first(&forgotten, "no-keepalive"), &["a NAT may have forgotten it already"]);
+    }
+
+    #[test]
+    fn a_late_keepalive_says_whose_it_is() {
+        let with = |environment: &[&str], is_loaded, until| {
+            let mut process = process(environment, is_loaded);
+            let until = Duration::from_secs(until);
+            process.connections = vec![connection(Socket { until, ..socket(PEER4) })];
+            process
+        };
+        says(
+            &first(&with(&[], true, 3560), "late-keepalive"),
+            &[
+                "only after 3600 s or more on the connection to 198.51.100.2:443",
+                "it is the program's own; start it as: egress-shim --keepalive enforce -- app --x",
+            ],
+        );
+        says(
+            &first(&with(&["EGRESS_SHIM_KEEPALIVE=idle=3600"], true, 3560), "late-keepalive"),
+            &["it is that of EGRESS_SHIM_KEEPALIVE"],
+        );
+        says(
+            &first(&with(&[], false, 7100), "late-keepalive"),
+            &["the program's own or the system's"],
+        );
+        assert_eq!(judged(&with(&[], true, 350 - 40), true), [], "just in time");
+        first(&with(&[], true, 351 - 40), "late-keepalive");
+    }
+
+    #[test]
+    fn what_is_no_trouble_is_a_note() {
+        let mut left_out = process(&["EGRESS_SHIM_PROGRAMS=other"], true);
+        left_out.cut = vec!["its environment"];
+        let findings = judged(&left_out, true);
+        let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
+        assert_eq!(codes, ["program-left-out", "cut"]);
+        assert!(!findings.iter().any(Finding::is_wrong));
+    }
+
+    #[test]
+    fn a_command_line_that_cannot_be_typed_is_not_repeated() {
+        let mut process = process(&[], false);
+        process.words = vec![b"app".to_vec(), b"it's $HOME".to_vec()];
+        assert_eq!(command_of(&process).as_deref(), Some("app 'it'\\''s $HOME'"));
+        process.words[0] = b"-app".to_vec();
+        assert_eq!(command_of(&process).as_deref(), Some("/usr/bin/app 'it'\\''s $HOME'"));
+        for word in [&b"a\nb"[..], b"\x1b[2J", b"\xff", &[b'x'; LONGEST_COMMAND]] {
+            process.words[1] = word.to_vec();
+            assert_eq!(command_of(&process), None);
+        }
+        let line = start(&Case::of(&process, &here(), true), &["a.test"], &[]);
+        assert_eq!(
+            line,
+            "start it with these variables: LD_PRELOAD=/lib/libegress_shim.so EGRESS_SHIM_IPV4_ONLY=a.test"
+        );
+    }
+
+    #[test]
+    fn the_worst_connections_come_first_and_the_others_are_counted() {
+        let accepted = Connection { is_accepted: true, ..connection(socket(PEER4)) };
+        let worst = [
+            connecting(PEER6, 1),
+            connecting(PEER4, 1),
+            without_keepalive(),
+            connection(socket(PEER4)),
+            accepted,
+        ];
+        assert!(worst.is_sorted_by_key(rank));
+        let all: Vec<_> = worst.iter().collect();
+        assert_eq!(summary(&all), "and 5 more: 2 SYN-SENT, 3 ESTABLISHED");
+        assert_eq!(
+            describe(&worst[0]),
+            "SYN-SENT    [2001:db8:2::2]:443: no answer yet, asked 2 times (from port 40000, descriptor 3)"
+        );
+        assert_eq!(
+            describe(&worst[3]),
+            "ESTABLISHED 198.51.100.2:443: next keepalive probe in 30 s, silent for 40 s (from port 40000, descriptor 3)"
+        );
+    }
 }

@@ -132,6 +132,18 @@ pub fn knows_questions(library: &Path) -> bool {
 pub struct Version(Option<Vec<u8>>);
 
 impl Version {
+    /// This command's.
+    #[cfg(test)]
+    pub fn this() -> Self {
+        Self(Some(env!("CARGO_PKG_VERSION").into()))
+    }
+
+    /// That of a library without a note.
+    #[cfg(test)]
+    pub fn before_notes() -> Self {
+        Self(None)
+    }
+
     /// Whether it is this command's.
     pub fn is_this(&self) -> bool {
         self.0.as_deref() == Some(env!("CARGO_PKG_VERSION").as_bytes())

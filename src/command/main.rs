@@ -24,7 +24,7 @@
 
 // std's start-up code would ignore SIGPIPE and open descriptors 0 to 2 where they are closed, both for
 // COMMAND to inherit.
-#![no_main]
+#![cfg_attr(not(test), no_main)]
 
 mod attempts;
 mod check;
@@ -58,7 +58,7 @@ use environment::Environment;
 use options::Task;
 use output::{Failure, print, say};
 
-#[unsafe(no_mangle)]
+#[cfg_attr(not(test), unsafe(no_mangle))]
 extern "C" fn main(count: c_int, words: *const *const c_char) -> c_int {
     let count = usize::try_from(count).unwrap_or_default();
     let words = (0..count).map(|index| {

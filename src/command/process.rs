@@ -10,14 +10,14 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use egress_shim_core::elf::Elf;
 use egress_shim_core::kernel::{self, Mapping};
 
 use crate::environment::Environment;
 use crate::library::{self, Version};
-use crate::names;
+use crate::names::{self, Answers};
 use crate::sockets::{self, Connection, Descriptors, Question, Table};
 
 /// A process.
@@ -46,6 +46,8 @@ pub struct Process {
     pub connections: Vec<Connection>,
     /// What it has asked name servers, and waits for.
     pub questions: Vec<Question>,
+    /// Whether the name server that it waits for answers us.
+    pub server: Option<Answers>,
     /// The names, among `hosts` and those of /etc/hosts, of peers that do not answer.
     pub names: Vec<(IpAddr, String)>,
     /// What was not looked at in full.
@@ -89,6 +91,8 @@ const LONGEST_MAPS: u64 = 8 << 20;
 const MOST_DESCRIPTORS: usize = 300_000;
 /// A connect that is not answered is sent again after one second; a name server answers sooner.
 const SECOND_LOOK: Duration = Duration::from_millis(1100);
+/// No more questions are put to name servers after this time, of all processes together.
+const QUESTIONS: Duration = Duration::from_millis(500);
 
 /// Gathers processes: those with these PIDs, each with its descendants, or all of them.
 ///
@@ -134,8 +138,10 @@ pub fn gather(ids: Option<&[u32]>) -> io::Result<Gathered> {
             gathered.processes[place].questions.retain(|question| asked.contains(&question.inode));
         }
     }
-    for process in &mut gathered.processes {
+    let end = Instant::now() + QUESTIONS;
+    for process in gathered.processes.iter_mut().take_while(|_| Instant::now() < end) {
         process.names = names::of_silent_peers(process);
+        process.server = names::probe(process);
     }
     Ok(gathered)
 }
@@ -255,6 +261,7 @@ impl Process {
             is_elsewhere: is_elsewhere(id),
             connections: Vec::new(),
             questions: Vec::new(),
+            server: None,
             names: Vec::new(),
             cut,
         })

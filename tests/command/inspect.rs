@@ -1,33 +1,11 @@
 //! `--inspect`: whether the library is in a running process, and what becomes of its connections.
 
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::{COMMAND, LIBRARY, Public, Ran, as_nobody, bare, fails, run, shim, shim_at};
+use super::{
+    COMMAND, LIBRARY, Process, Public, Ran, as_nobody, bare, fails, last, run, shim, shim_at,
+};
 use crate::harness::lab::{Host, LAB};
-use crate::harness::run::end_with_this_thread;
-
-/// A process that goes with the test.
-struct Process(Child);
-
-impl Process {
-    fn start(command: &mut Command) -> Self {
-        end_with_this_thread(command);
-        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
-        Self(command.spawn().expect("it starts"))
-    }
-
-    fn id(&self) -> String {
-        self.0.id().to_string()
-    }
-}
-
-impl Drop for Process {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
 
 /// Inspects until the report has these words, which a process on its way there may need a moment for.
 #[track_caller]
@@ -50,11 +28,6 @@ fn connecting(setup: &str, address: &str) -> Vec<String> {
         "import socket, time\ns = socket.socket(socket.{family})\n{setup}\ns.connect(('{address}', 80))\ntime.sleep(60)"
     );
     vec!["/usr/bin/python3".to_owned(), "-Ic".to_owned(), script]
-}
-
-#[track_caller]
-fn last(ran: &Ran) -> &str {
-    ran.out.lines().last().unwrap_or_default()
 }
 
 #[test]

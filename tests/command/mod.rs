@@ -7,15 +7,17 @@ mod inspect;
 mod mistakes;
 mod rescue;
 mod run;
+mod stuck;
 
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use crate::harness::run::end_with_this_thread;
 use crate::harness::scratch::write_executable;
 use crate::harness::{ROOT, run as programs};
 
@@ -193,4 +195,32 @@ fn text(path: &Path) -> &str {
 fn as_nobody(command: &mut Command) -> &mut Command {
     use std::os::unix::process::CommandExt;
     command.uid(NOBODY).gid(NOBODY)
+}
+
+/// A process that goes with the test.
+struct Process(Child);
+
+impl Process {
+    fn start(command: &mut Command) -> Self {
+        end_with_this_thread(command);
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("it starts"))
+    }
+
+    fn id(&self) -> String {
+        self.0.id().to_string()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The last line of a report.
+#[track_caller]
+fn last(ran: &Ran) -> &str {
+    ran.out.lines().last().unwrap_or_default()
 }
