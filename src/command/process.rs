@@ -101,6 +101,7 @@ const QUESTIONS: Duration = Duration::from_millis(500);
 pub fn gather(ids: Option<&[u32]>) -> io::Result<Gathered> {
     let mut gathered = Gathered::default();
     let mut seen_libraries = HashMap::new();
+    let here = place("self");
     let mut descriptors = Vec::new();
     let mut budget = MOST_DESCRIPTORS;
     for id in family(ids)? {
@@ -108,6 +109,7 @@ pub fn gather(ids: Option<&[u32]>) -> io::Result<Gathered> {
             .and_then(|process| Ok((process, Descriptors::of(id, &mut budget)?)));
         match process {
             Ok((mut process, sockets)) => {
+                process.is_elsewhere = place(&id.to_string()) != here;
                 if sockets.is_cut {
                     process.cut.push("its descriptors");
                 }
@@ -258,7 +260,7 @@ impl Process {
             is_secure: kernel::auxiliary(&auxiliary, is_wide, libc::AT_SECURE) == Some(1),
             environment,
             is_overwritten,
-            is_elsewhere: is_elsewhere(id),
+            is_elsewhere: false,
             connections: Vec::new(),
             questions: Vec::new(),
             server: None,
@@ -290,15 +292,11 @@ fn ours(environ: &[u8]) -> Vec<u8> {
     environ.split(|&byte| byte == 0).filter(matters).collect::<Vec<_>>().join(&0)
 }
 
-/// Whether a process has another root directory or other mounts.
-fn is_elsewhere(id: u32) -> bool {
-    let root = |process: &str| {
-        let metadata = fs::metadata(format!("/proc/{process}/root/.")).ok()?;
-        Some((metadata.dev(), metadata.ino()))
-    };
-    let mounts = |process: &str| Some(fs::metadata(format!("/proc/{process}/ns/mnt")).ok()?.ino());
-    let id = id.to_string();
-    root(&id) != root("self") || mounts(&id) != mounts("self")
+/// The root directory and the mounts that a process sees.
+fn place(process: &str) -> (Option<(u64, u64)>, Option<u64>) {
+    let root = fs::metadata(format!("/proc/{process}/root/."));
+    let mounts = fs::metadata(format!("/proc/{process}/ns/mnt"));
+    (root.ok().map(|root| (root.dev(), root.ino())), mounts.ok().map(|mounts| mounts.ino()))
 }
 
 /// The library in a process, if it is there.

@@ -23,7 +23,7 @@ struct Stuck {
     name: &'static str,
     /// Its command line.
     words: Vec<String>,
-    environment: &'static [(&'static str, &'static str)],
+    environment: &'static [Variable],
     with_library: bool,
     /// What the last line says it is.
     diagnosis: &'static str,
@@ -50,19 +50,26 @@ fn python(script: &str, arguments: &[&str]) -> Vec<String> {
         .collect()
 }
 
-fn urllib() -> Vec<String> {
-    python(URLLIB, &["http://dual.example.com/now"])
+/// A variable and its value.
+type Variable = (&'static str, &'static str);
+
+/// A client of the lab's server that is to answer when it is started as the last line says.
+fn of(
+    name: &'static str,
+    with_library: bool,
+    environment: &'static [Variable],
+    diagnosis: &'static str,
+) -> Stuck {
+    let words = python(URLLIB, &["http://dual.example.com/now"]);
+    Stuck { name, words, environment, with_library, diagnosis, ends: Ends::Answered }
 }
 
 /// Stuck over IPv6, with the name of the host in its command line.
-fn over_ipv6(
-    name: &'static str,
-    with_library: bool,
-    environment: &'static [(&'static str, &'static str)],
-) -> Stuck {
-    let diagnosis = "[2001:db8:2::2]:80 does not answer over IPv6";
-    Stuck { name, words: urllib(), environment, with_library, diagnosis, ends: Ends::Answered }
+fn over_ipv6(name: &'static str, with_library: bool, environment: &'static [Variable]) -> Stuck {
+    of(name, with_library, environment, OVER_IPV6)
 }
+
+const OVER_IPV6: &str = "[2001:db8:2::2]:80 does not answer over IPv6";
 
 /// In the lab, seconds stand for minutes: for the programs, and for those who follow the line.
 const SECONDS: (&str, &str) = ("EGRESS_SHIM_KEEPALIVE", "idle=1,interval=1");
@@ -79,7 +86,7 @@ fn programs(scratch: &Public) -> Vec<Stuck> {
     let ipv4 =
         "import socket; s = socket.socket(); s.connect(('198.51.100.4', 81)); print('answer')";
     let chatty = "import socket, time; s = socket.socket(); s.connect(('198.51.100.3', 80)); \
-                  [(time.sleep(0.2), s.sendall(b'x')) for _ in range(1000)]; print('answer')";
+                  [(time.sleep(0.2), s.sendall(b'x' * 100)) for _ in range(1000)]; print('answer')";
     let of_shell = vec![
         "/bin/sh".to_owned(),
         "-c".to_owned(),
@@ -104,70 +111,62 @@ fn programs(scratch: &Public) -> Vec<Stuck> {
             &[("EGRESS_SHIM_IPV4_ONLY", "dual.example.com"), ("LD_PRELOAD", "libc.so.6")],
         ),
         Stuck {
-            name: "the child of a shell, its host's name nowhere to be seen",
             words: of_shell,
-            environment: &[],
-            with_library: false,
-            diagnosis: "[2001:db8:2::2]:80 does not answer over IPv6",
-            ends: Ends::Answered,
+            ..of("the child of a shell, its host's name nowhere to be seen", false, &[], OVER_IPV6)
         },
         Stuck {
-            name: "static",
             words: vec![file.to_string_lossy().into_owned()],
-            environment: &[],
-            with_library: false,
-            diagnosis: "[2001:db8:2::2]:80 does not answer over IPv6",
             ends: Ends::Told(
                 "the program is statically linked, so nothing can be preloaded into it",
             ),
+            ..of("static", false, &[], OVER_IPV6)
         },
         Stuck {
-            name: "listed, but past libc",
             words: python(numeric, &["dual.example.com"]),
-            environment: &[("EGRESS_SHIM_IPV4_ONLY", "dual.example.com")],
-            with_library: true,
-            diagnosis: "[2001:db8:2::2]:80 does not answer over IPv6",
             ends: Ends::Told("the program found this address without libc's lookup functions"),
+            ..of(
+                "listed, but past libc",
+                true,
+                &[("EGRESS_SHIM_IPV4_ONLY", "dual.example.com")],
+                OVER_IPV6,
+            )
         },
         Stuck {
-            name: "a silent IPv4 address",
             words: python(ipv4, &[]),
-            environment: &[],
-            with_library: true,
-            diagnosis: "198.51.100.4:81 does not answer over IPv4",
             ends: Ends::Told("neither a list nor keepalive helps"),
+            ..of("a silent IPv4 address", true, &[], "198.51.100.4:81 does not answer over IPv4")
         },
         Stuck {
-            name: "data that nobody acknowledges",
             words: python(chatty, &[]),
-            environment: &[],
-            with_library: true,
-            diagnosis: "198.51.100.3:80 does not acknowledge",
             ends: Ends::Told("this one cannot be saved, only ended, by a restart"),
+            ..of("data that nobody acknowledges", true, &[], "198.51.100.3:80 does not acknowledge")
         },
         Stuck {
-            name: "a late reply without keepalive",
             words: late("0", "0"),
-            environment: &[],
-            with_library: false,
-            diagnosis: "no keepalive on the connection to 198.51.100.2:80",
-            ends: Ends::Answered,
+            ..of(
+                "a late reply without keepalive",
+                false,
+                &[],
+                "no keepalive on the connection to 198.51.100.2:80",
+            )
         },
         Stuck {
-            name: "keepalive switched off by the program",
             words: late("0", "s.setsockopt(1, 9, 0)"),
-            environment: &[SECONDS],
-            with_library: true,
-            diagnosis: "no keepalive on the connection to 198.51.100.2:80",
-            ends: Ends::Answered,
+            ..of(
+                "keepalive switched off by the program",
+                true,
+                &[SECONDS],
+                "no keepalive on the connection to 198.51.100.2:80",
+            )
         },
         Stuck {
-            name: "the program's own keepalive of an hour",
             words: late("s.setsockopt(1, 9, 1); s.setsockopt(6, 4, 3600)", "0"),
-            environment: &[SECONDS],
-            with_library: true,
-            diagnosis: "the first keepalive probe comes only after 3",
-            ends: Ends::Answered,
+            ..of(
+                "the program's own keepalive of an hour",
+                true,
+                &[SECONDS],
+                "the first keepalive probe comes only after 3",
+            )
         },
     ]
 }
@@ -223,14 +222,12 @@ fn diagnosis(lab: &Lab, process: &Process, words: &str, name: &str) -> String {
 fn whoever_follows_the_last_line_gets_an_answer_or_the_reason() {
     let lab = Lab::start(&[]);
     let scratch = Public::new();
-    let drop = |rule: &str| {
-        let mut nft = Command::new("nft");
-        run(lab.on(Host::Server, nft.arg(rule)));
-    };
-    drop(
-        "add table ip silent; add chain ip silent input { type filter hook input priority 0; }; \
-          add rule ip silent input tcp dport 81 drop",
-    );
+    // A port that is silent, and an address that takes connections and loses what is written to them.
+    let rules = "add table ip silent; add chain ip silent input { type filter hook input priority 0; }; \
+                 add rule ip silent input tcp dport 81 drop; \
+                 add rule ip silent input ip daddr 198.51.100.3 ip length > 100 drop";
+    let mut nft = Command::new("nft");
+    output(lab.on(Host::Server, nft.arg(rules)));
     let programs = programs(&scratch);
     assert!(programs.len() >= 12);
     thread::scope(|scope| {
@@ -238,9 +235,6 @@ fn whoever_follows_the_last_line_gets_an_answer_or_the_reason() {
             let (lab, scratch) = (&lab, &scratch);
             scope.spawn(move || follow(lab, scratch, number, stuck));
         }
-        // The one that writes all the time is connected by then.
-        sleep(Duration::from_secs(3));
-        drop("add rule ip silent input ip daddr 198.51.100.3 drop");
     });
 }
 
