@@ -1114,6 +1114,9 @@ mod tests {
             user: 0,
             inode: 1,
             info: Some(Info {
+                state: ESTABLISHED,
+                retransmits: 0,
+                has_unacknowledged: false,
                 backoff: 0,
                 timeout: Duration::from_millis(200),
                 last_sent: Duration::from_secs(6),
