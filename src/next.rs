@@ -6,6 +6,9 @@
 //! symbol up itself, in the libraries that the loader has put behind this one. These were there before
 //! the program started and stay to its end; the first of them that has the symbol ends the search, libc
 //! at the latest.
+//!
+//! A library that dlopen(3) has loaded has nothing of that behind it. Then the loader is asked, and where that finds
+//! nothing either, as in musl, whose list has libc first, the search is from the program on.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::iter::successors;
@@ -13,6 +16,8 @@ use std::marker::PhantomData;
 use std::mem::transmute_copy;
 use std::ptr::null_mut;
 use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
+
+use crate::process;
 
 /// The next definition of a symbol, a function of type `F`.
 pub struct Next<F> {
@@ -33,17 +38,32 @@ impl<F: Copy> Next<F> {
     /// `F` is the type of the functions of that name.
     pub unsafe fn get(&self) -> F {
         // SAFETY: this function's own contract.
-        unsafe { self.find() }.unwrap_or_else(|| std::process::abort())
+        unsafe {
+            self.or_else(|| {
+                behind(self.name).or_else(|| from_loader(self.name)).or_else(|| in_front(self.name))
+            })
+        }
+        .unwrap_or_else(|| std::process::abort())
     }
 
-    /// The function, if there is one.
+    /// The function, if the libraries that were loaded with the program have it.
     ///
     /// # Safety
     /// As for [`Self::get`].
     pub unsafe fn find(&self) -> Option<F> {
+        // SAFETY: this function's own contract. glibc before 2.34 would end the process where there is none.
+        unsafe { self.or_else(|| behind(self.name).or_else(|| in_front(self.name))) }
+    }
+
+    /// What was found before, or is found now.
+    ///
+    /// # Safety
+    /// As for [`Self::get`].
+    #[inline]
+    unsafe fn or_else(&self, search: impl FnOnce() -> Option<*mut c_void>) -> Option<F> {
         let mut found = self.found.load(Relaxed);
         if found.is_null() {
-            found = next_definition(self.name);
+            found = search().unwrap_or(null_mut());
             self.found.store(found, Relaxed);
         }
         // SAFETY: the address of a function of type `F`.
@@ -51,18 +71,29 @@ impl<F: Copy> Next<F> {
     }
 }
 
+/// The definition of the first library behind this one that has the symbol.
 #[cold]
-fn next_definition(name: &CStr) -> *mut c_void {
-    // SAFETY: the loader's list; `_DYNAMIC` is where this library's own entry says that it is.
-    let found = unsafe {
-        let behind = successors(first_loaded(), |library| library.next.as_ref())
-            .skip_while(|library| library.dynamic != &raw const _DYNAMIC)
-            .skip(1);
-        behind.into_iter().find_map(|library| library.definition(name))
-    };
-    // Opened with dlopen(3) this library may have nothing behind it, and not every loader shows its list.
+fn behind(name: &CStr) -> Option<*mut c_void> {
+    let mut behind = loaded().skip_while(|library| !library.is_this()).skip(1);
+    // SAFETY: the loader has loaded it.
+    behind.find_map(|library| unsafe { library.definition(name) })
+}
+
+/// The definition that the loader finds.
+#[cold]
+fn from_loader(name: &CStr) -> Option<*mut c_void> {
     // SAFETY: a C string.
-    found.unwrap_or_else(|| unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) })
+    let found = unsafe { libc::dlsym(libc::RTLD_NEXT, name.as_ptr()) };
+    (!found.is_null()).then_some(found)
+}
+
+/// The definition of the first library in front of this one that has the symbol.
+#[cold]
+fn in_front(name: &CStr) -> Option<*mut c_void> {
+    loaded().find(|library| library.is_this())?;
+    let mut in_front = loaded().take_while(|library| !library.is_this());
+    // SAFETY: the loader has loaded it.
+    in_front.find_map(|library| unsafe { library.definition(name) })
 }
 
 // --- What the loader shows to debuggers ----------------------------------------------------------------
@@ -96,11 +127,35 @@ const DT_SYMTAB: usize = 6;
 const DT_DEBUG: usize = 21;
 const DT_GNU_HASH: usize = 0x6fff_fef5;
 const DT_VERSYM: usize = 0x6fff_fff0;
+// What a symbol is (gABI, chapter 4), in the lower half of `st_info`, and how it binds, in the upper one.
+const STT_NOTYPE: u8 = 0;
 const STT_FUNC: u8 = 2;
+const STT_GNU_IFUNC: u8 = 10;
+const STB_LOCAL: u8 = 0;
+const SHN_UNDEF: u16 = 0;
+/// In a symbol's version: the bit of one that is not the default.
+const HIDDEN: u16 = 0x8000;
+
+#[cfg(target_pointer_width = "32")]
+use libc::{Elf32_Phdr as Header, Elf32_Sym as Symbol};
+#[cfg(target_pointer_width = "64")]
+use libc::{Elf64_Phdr as Header, Elf64_Sym as Symbol};
+
+/// What the hash tables of the gABI are made of: words of 32 bits, but on this machine of 64.
+#[cfg(target_arch = "s390x")]
+type HashWord = u64;
+#[cfg(not(target_arch = "s390x"))]
+type HashWord = u32;
 
 unsafe extern "C" {
     /// The dynamic section of this library.
     static _DYNAMIC: Entry;
+}
+
+/// The libraries of the loader's list: the program, what was preloaded, what they need, and what dlopen(3) has loaded.
+fn loaded() -> impl Iterator<Item = &'static Library> {
+    // SAFETY: the loader keeps what was loaded with the program to its end.
+    unsafe { successors(first_loaded(), |library| library.next.as_ref()) }
 }
 
 /// The first library of the loader's list, which is the program. The loader puts the list's address into
@@ -111,7 +166,7 @@ unsafe extern "C" {
 unsafe fn first_loaded() -> Option<&'static Library> {
     // SAFETY: getauxval(3) takes a number; the headers are of the program, as is what they describe.
     unsafe {
-        let headers = libc::getauxval(libc::AT_PHDR) as *const libc::Elf64_Phdr;
+        let headers = libc::getauxval(libc::AT_PHDR) as *const Header;
         let count = libc::getauxval(libc::AT_PHNUM);
         if headers.is_null() {
             return None;
@@ -147,45 +202,84 @@ unsafe fn entry(mut dynamic: *const Entry, tag: usize) -> Option<usize> {
 }
 
 impl Library {
+    /// Whether it is this library.
+    fn is_this(&self) -> bool {
+        self.dynamic == &raw const _DYNAMIC
+    }
+
     /// A function that the library defines.
     ///
     /// # Safety
     /// The loader has loaded the library.
     unsafe fn definition(&self, name: &CStr) -> Option<*mut c_void> {
+        let is_glibc = process::is_glibc();
         // SAFETY: the tables are as gABI and the GNU extensions to it have them, or else the loader could
         // not have bound the program.
         unsafe {
-            let symbols: *const libc::Elf64_Sym = self.table(DT_SYMTAB)?;
+            let symbols: *const Symbol = self.table(DT_SYMTAB)?;
             let strings: *const c_char = self.table(DT_STRTAB)?;
             let versions: Option<*const u16> = self.table(DT_VERSYM);
-            let address_of = |index: usize| {
-                let symbol = &*symbols.add(index);
+            let is_found = |index: &usize| {
+                let symbol = &*symbols.add(*index);
+                let kind = symbol.st_info & 0xf;
+                let is_function =
+                    matches!(kind, STT_NOTYPE | STT_FUNC) || kind == STT_GNU_IFUNC && is_glibc;
+                let is_defined = symbol.st_shndx != SHN_UNDEF && symbol.st_info >> 4 != STB_LOCAL;
                 // A hidden version is for programs that were linked against it long ago.
-                let is_hidden = versions.is_some_and(|versions| *versions.add(index) & 0x8000 != 0);
-                let is_function = symbol.st_info & 0xf == STT_FUNC && symbol.st_shndx != 0;
-                let found = is_function
+                let is_hidden =
+                    versions.is_some_and(|versions| *versions.add(*index) & HIDDEN != 0);
+                is_function
+                    && is_defined
                     && !is_hidden
-                    && CStr::from_ptr(strings.add(symbol.st_name as usize)) == name;
-                let value = usize::try_from(symbol.st_value).ok()?;
-                found.then(|| (self.address + value) as *mut c_void)
+                    && CStr::from_ptr(strings.add(symbol.st_name as usize)) == name
             };
-            if let Some(table) = self.table(DT_GNU_HASH) {
-                gnu_chain(table, name).find_map(address_of)
+            let index = if let Some(table) = self.table(DT_GNU_HASH) {
+                gnu_chain(table, name).find(is_found)
             } else {
-                chain(self.table(DT_HASH)?, name).find_map(address_of)
-            }
+                chain(self.table(DT_HASH)?, name).find(is_found)
+            };
+            let symbol = &*symbols.add(index?);
+            let address = self.address.wrapping_add(usize::try_from(symbol.st_value).ok()?);
+            let is_indirect = symbol.st_info & 0xf == STT_GNU_IFUNC;
+            Some(if is_indirect { resolved(address) } else { address as *mut c_void })
         }
     }
 
-    /// The address of a table. glibc has made it one already, musl has not.
+    /// The address of a table. glibc has made it one already, musl has not, and no loader has where the dynamic
+    /// section is read-only: of the two, it is the one that is in the same library as the dynamic section.
+    /// A library that is linked above the address it is loaded at has an address that is negative.
     ///
     /// # Safety
     /// As for [`Self::definition`].
     unsafe fn table<T>(&self, tag: usize) -> Option<*const T> {
         // SAFETY: the dynamic section of a library that is loaded.
         let value = unsafe { entry(self.dynamic, tag) }?;
-        let address = if value < self.address { self.address + value } else { value };
+        let distance = |address: &usize| address.abs_diff(self.dynamic.addr());
+        let address = [value, value.wrapping_add(self.address)].into_iter().min_by_key(distance)?;
         Some(address as *const T)
+    }
+}
+
+/// The function that a resolver chooses (`STT_GNU_IFUNC`, of the GNU extensions to gABI).
+///
+/// # Safety
+/// The address is that of a resolver.
+unsafe fn resolved(resolver: usize) -> *mut c_void {
+    /// What glibc's resolvers get on `aarch64` (<sys/ifunc.h>); on other machines at most the first word.
+    #[repr(C)]
+    struct Capabilities {
+        size: libc::c_ulong,
+        words: [libc::c_ulong; 2],
+    }
+    const HAS_CAPABILITIES: u64 = 1 << 62;
+    type Resolver = unsafe extern "C" fn(libc::c_ulong, *const Capabilities) -> *mut c_void;
+    // SAFETY: this function's own contract; getauxval(3) takes a number.
+    unsafe {
+        let words = [libc::AT_HWCAP, libc::AT_HWCAP2].map(|word| libc::getauxval(word));
+        let size = libc::c_ulong::try_from(size_of::<Capabilities>()).unwrap_or_default();
+        let flag = if cfg!(target_arch = "aarch64") { HAS_CAPABILITIES } else { 0 };
+        let first = words[0] | libc::c_ulong::try_from(flag).unwrap_or_default();
+        std::mem::transmute::<usize, Resolver>(resolver)(first, &Capabilities { size, words })
     }
 }
 
@@ -198,13 +292,13 @@ unsafe fn gnu_chain(table: *const u32, name: &CStr) -> impl Iterator<Item = usiz
         .to_bytes()
         .iter()
         .fold(5381_u32, |hash, byte| hash.wrapping_mul(33).wrapping_add(u32::from(*byte)));
-    // SAFETY: four numbers, the filter of 64-bit words, the buckets, and a chain for each: the hashes of
+    // SAFETY: four numbers, the filter of machine words, the buckets, and a chain for each: the hashes of
     // its symbols, the last with its lowest bit set.
     unsafe {
         let buckets = *table;
         let first = *table.add(1);
         let words = *table.add(2) as usize;
-        let starts = table.add(4 + 2 * words);
+        let starts = table.add(4 + words * (size_of::<usize>() / size_of::<u32>()));
         let hashes = starts.add(buckets as usize);
         let start = if buckets == 0 { 0 } else { *starts.add((hash % buckets) as usize) };
         let hash_of = move |index: u32| *hashes.add((index - first) as usize);
@@ -220,7 +314,7 @@ unsafe fn gnu_chain(table: *const u32, name: &CStr) -> impl Iterator<Item = usiz
 ///
 /// # Safety
 /// The table is one.
-unsafe fn chain(table: *const u32, name: &CStr) -> impl Iterator<Item = usize> {
+unsafe fn chain(table: *const HashWord, name: &CStr) -> impl Iterator<Item = usize> {
     let hash = name.to_bytes().iter().fold(0_u32, |hash, byte| {
         let hash = (hash << 4).wrapping_add(u32::from(*byte));
         (hash ^ (hash >> 24 & 0xf0)) & 0x0fff_ffff
@@ -230,9 +324,9 @@ unsafe fn chain(table: *const u32, name: &CStr) -> impl Iterator<Item = usize> {
         let buckets = *table;
         let starts = table.add(2);
         let next = starts.add(buckets as usize);
-        let symbol = |index: u32| (index != 0).then_some(index);
-        let start = if buckets == 0 { 0 } else { *starts.add((hash % buckets) as usize) };
-        successors(symbol(start), move |index| symbol(*next.add(*index as usize)))
-            .map(|index| index as usize)
+        let symbol = |index: HashWord| (index != 0).then_some(index as usize);
+        let start =
+            if buckets == 0 { 0 } else { *starts.add((HashWord::from(hash) % buckets) as usize) };
+        successors(symbol(start), move |index| symbol(*next.add(*index)))
     }
 }

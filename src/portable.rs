@@ -26,19 +26,30 @@ unsafe extern "C" fn __wrap_dlsym(handle: *mut c_void, symbol: *const c_char) ->
     // arguments are the caller's own.
     unsafe {
         match (DLSYM, DL_SYM) {
-            // RTLD_NEXT is the next after the library that calls: this one, here as there. Nothing comes next in
-            // musl where dlopen(3) has loaded it, for libc comes before it then.
-            (Some(dlsym), _) => match dlsym(handle, symbol) {
-                next if next.is_null() && handle == libc::RTLD_NEXT => {
-                    dlsym(libc::RTLD_DEFAULT, symbol)
-                }
-                next => next,
-            },
+            // RTLD_NEXT is the next after the library that calls: this one, here as there.
+            (Some(dlsym), _) => dlsym(handle, symbol),
             (None, Some(dl_sym)) => dl_sym(handle, symbol, __wrap_dlsym as *const ()),
             (None, None) => ptr::null_mut(),
         }
     }
 }
+
+// --- Names that only glibc has -------------------------------------------------------------------------
+//
+// A program for musl may ask at run time whether there is such a function, and must find none. musl passes over symbols
+// whose version is hidden, and glibc binds a program by the version that the program asks for.
+
+macro_rules! hidden_version {
+    ($name:literal, $version:literal) => {
+        #[cfg(target_arch = "x86_64")]
+        std::arch::global_asm!(concat!(".symver ", $name, ", ", $name, "@", $version));
+        #[cfg(target_arch = "aarch64")]
+        std::arch::global_asm!(concat!(".symver ", $name, ", ", $name, "@GLIBC_2.17"));
+    };
+}
+
+hidden_version!("__recv_chk", "GLIBC_2.4");
+hidden_version!("__recvfrom_chk", "GLIBC_2.4");
 
 // --- The unwinder ------------------------------------------------------------------------------------
 //

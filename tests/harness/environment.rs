@@ -290,6 +290,18 @@ impl Environment {
         self.compile(&format!("{name}.c"), &format!("{name}.so"), &["-shared", "-fPIC"])
     }
 
+    /// The same, linked in another way, which names the file.
+    pub fn library_linked(&self, name: &str, way: &str, flags: &[&str]) -> PathBuf {
+        let flags = [&["-shared", "-fPIC"], flags].concat();
+        self.compile(&format!("{name}.c"), &format!("{name}-{way}.so"), &flags)
+    }
+
+    /// The compiler's flag that links a library for an address: GNU's linker and Zig's have other names for it.
+    pub fn linked_at(&self, address: &str) -> String {
+        let is_zig = self.compiler.first().is_some_and(|compiler| compiler.ends_with("zig"));
+        format!("-Wl,{}={address}", if is_zig { "--image-base" } else { "-Ttext-segment" })
+    }
+
     /// A shared library made of `tests/programs/NAME.cc`; `None` if there is no C++ compiler.
     pub fn cxx_library(&self, name: &str) -> Option<PathBuf> {
         let flags = ["-shared", "-fPIC"];

@@ -8,7 +8,7 @@ use crate::harness::environment::preload;
 use crate::harness::run::{output, run, stderr, stdout, with};
 use crate::harness::scratch::text;
 use crate::harness::{
-    Scratch, expect, in_each_environment, in_each_environment_of_this_machine, skip,
+    ROOT, Scratch, expect, in_each_environment, in_each_environment_of_this_machine, skip,
 };
 
 /// Another preload of Debian's; `None` if it is not installed.
@@ -195,6 +195,60 @@ fn another_preload_in_front_and_one_behind_are_called() {
         run(&[&chain], "off", "any family", "off", "46");
         run(&[ours, &chain], "on 60/60/5", "IPv4", "on 60/60/5", "4");
         run(&[&chain, ours], "off", "any family", "on 60/60/5", "4");
+    });
+}
+
+/// dlsym(3) says which connect is the next.
+#[test]
+fn a_preload_behind_is_found_however_it_is_linked() {
+    in_each_environment(|environment| {
+        let program = environment.program("show");
+        let next = environment.shared_library("next_connect");
+        let map = format!("-Wl,--version-script={ROOT}/tests/programs/behind.map");
+        // Nothing can be loaded so high: it is loaded below.
+        let high = environment.linked_at("0x7fffffe00000");
+        let low = environment.linked_at("0x10000000");
+        let mut called = 0;
+        for (way, flags) in [
+            ("gnu", &["-Wl,--hash-style=gnu"][..]),
+            ("sysv", &["-Wl,--hash-style=sysv"]),
+            ("both", &["-Wl,--hash-style=both"]),
+            ("indirect", &["-DHOW=1"]),
+            ("untyped", &["-DHOW=2"]),
+            ("untyped-sysv", &["-DHOW=2", "-Wl,--hash-style=sysv"]),
+            ("first-version", &["-DHOW=3", &map]),
+            ("later-version", &["-DHOW=4", &map]),
+            ("high", &[&high]),
+            ("high-sysv", &[&high, "-Wl,--hash-style=sysv"]),
+            ("low", &[&low]),
+        ] {
+            let is_old = environment.glibc.is_some_and(|version| version < (2, 36));
+            // musl's own compiler makes no indirect symbols, and its loader passes them over. An older glibc's dlsym
+            // finds the first version though it is hidden, which was a mistake (sourceware bug 14932).
+            if way == "indirect" && environment.is_musl() || way == "first-version" && is_old {
+                continue;
+            }
+            let behind = environment.library_linked("behind", way, flags);
+            let says = |first: &Path| {
+                let mut command = environment.shimmed(&program, &[]);
+                output(preload(&mut command, &[first, &behind])).contains("behind\n")
+            };
+            let wanted = says(&next);
+            called += i32::from(wanted);
+            expect(format!("{way}: it is called"), says(&environment.library), wanted);
+        }
+        assert!(called >= 7, "{called} of these are called where only dlsym is in front");
+    });
+}
+
+/// musl has libc in front of such a library, and dlsym(3) finds nothing behind it.
+#[test]
+fn a_library_that_dlopen_has_loaded_finds_the_functions_of_libc() {
+    in_each_environment(|environment| {
+        let program = environment.program("opened");
+        let library = text(&environment.library);
+        let seen = output(&mut with(environment.bare(&program), [library]));
+        expect("what it connects with", &*seen, "keepalive on 60/60/5, received x\n");
     });
 }
 

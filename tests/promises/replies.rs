@@ -87,6 +87,19 @@ fn what_is_no_reply_costs_no_system_call() {
     });
 }
 
+/// musl has neither function: there the program must find none, or one that is as recv.
+#[test]
+fn a_fortified_recv_is_there_only_where_libc_has_it() {
+    in_each_environment(|environment| {
+        let program = environment.program("fortified");
+        let bare = output(&mut environment.bare(&program));
+        expect("there without the library", bare.contains("no "), environment.is_musl());
+        for settings in [&[][..], &[("IPV4_ONLY", "*")]] {
+            expect("with it", output(&mut environment.shimmed(&program, settings)), &*bare);
+        }
+    });
+}
+
 /// dlsym(3) would wait for the other thread's dlopen(3), whose library waits for this one.
 #[test]
 fn a_first_recv_waits_for_no_lock() {

@@ -192,6 +192,7 @@ impl Message {
     }
 
     /// The reply without data.
+    #[must_use]
     pub fn without_records(&self) -> Self {
         let [_, _, additional] = &self.records;
         let is_options = |record: &&Record| record.kind == 41 && record.name.is_empty();
