@@ -669,3 +669,194 @@ fn warn(path: &[u8], failure: Failure) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::c_int;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    /// Tests that make lists take turns.
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+
+    fn text(patterns: &str) -> &'static [u8] {
+        patterns.as_bytes().to_vec().leak()
+    }
+
+    fn make_list(patterns: &'static [u8]) {
+        let made = make(patterns, None, &mut |problem| panic!("{problem}"), || true);
+        assert_eq!(made, Ok(()));
+    }
+
+    #[test]
+    fn readers_of_lists_that_follow_each_other_see_one_or_the_other() {
+        let _turn = TURN.lock();
+        let hosts = |start| {
+            let hosts = (start..start + 200).map(|host| format!("host-{host}.test"));
+            hosts.collect::<Vec<_>>().join(" ")
+        };
+        let lists = [
+            text(&format!("both.test {}", hosts(0))),
+            text(&format!("{} *.x.test both.test !z.x.test", hosts(1000))),
+        ];
+        make_list(lists[0]);
+        let blocks = || [IN_FORCE.load(Acquire), SPARE.load(Acquire)];
+        let end = Instant::now() + Duration::from_millis(600);
+        thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    while Instant::now() < end {
+                        assert!(lists_name("both.test"), "it is on both lists");
+                        assert!(!lists_name("neither.test") && !lists_name("z.x.test"));
+                        let _ = (lists_name("host-7.test"), lists_name("a.x.test"));
+                    }
+                });
+            }
+            make_list(lists[1]);
+            make_list(lists[0]);
+            let seen = blocks();
+            for round in 0.. {
+                make_list(lists[round % 2]);
+                if Instant::now() > end {
+                    break;
+                }
+            }
+            let mut now = blocks();
+            now.sort();
+            let mut seen = seen;
+            seen.sort();
+            assert_eq!(now, seen, "two blocks are enough for all of them");
+        });
+    }
+
+    fn lists_name(name: &str) -> bool {
+        super::lists(name.as_bytes())
+    }
+
+    #[test]
+    fn a_list_that_turns_out_bad_leaves_the_one_in_force() {
+        let _turn = TURN.lock();
+        make_list(text("good.test"));
+        let mut problems = 0;
+        let bad = make(text("other.test a..b"), None, &mut |_| problems += 1, || false);
+        assert_eq!((bad, problems), (Ok(()), 1));
+        assert!(lists_name("good.test") && !lists_name("other.test"));
+    }
+
+    /// The block is half written in the child, whose only thread is not the one that writes.
+    #[test]
+    fn a_child_forked_while_a_list_is_written_reads_and_writes_lists() {
+        let _turn = TURN.lock();
+        let hosts: Vec<_> = (0..500).map(|host| format!("host-{host}.test")).collect();
+        let list = text(&(hosts.join(" ") + " both.test"));
+        make_list(list);
+        let end = Instant::now() + Duration::from_millis(500);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while Instant::now() < end {
+                    make_list(list);
+                }
+            });
+            while Instant::now() < end {
+                // SAFETY: the child takes no lock and allocates nothing: there is room in the spare block.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    // SAFETY: alarm(2) and _exit(2) take numbers.
+                    unsafe {
+                        libc::alarm(20);
+                        let before = lists_name("both.test");
+                        let made = make(b"new.test", None, &mut |_| (), || true).is_ok();
+                        let after = lists_name("new.test") && !lists_name("both.test");
+                        libc::_exit(c_int::from(!(before && made && after)));
+                    }
+                }
+                let mut status = 0;
+                // SAFETY: waitpid(2) with a local.
+                assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                assert_eq!(status, 0, "the child's lists are right");
+            }
+        });
+    }
+
+    #[test]
+    fn each_loader_is_unpacked_as_it_was_packed() {
+        for loader in [
+            Loader::Nobody,
+            Loader::Thread { process: 1, thread: 1, may_leave: false },
+            Loader::Thread { process: 1 << 22, thread: (1 << 22) - 1, may_leave: true },
+        ] {
+            assert_eq!(Loader::unpack(loader.pack()), loader);
+        }
+    }
+
+    #[test]
+    fn whose_turn_it_is() {
+        const ALIVE: bool = true;
+        let thread = |process, thread, may_leave| Loader::Thread { process, thread, may_leave };
+        let own = thread(1, 1, false);
+        // The loader, whether its thread lives, whether there is a list, whether it is late.
+        #[rustfmt::skip]
+        let table = [
+            ("nobody loads", Loader::Nobody, false, false, false, Turn::Load),
+            ("another thread", thread(1, 2, false), ALIVE, false, false, Turn::Wait),
+            ("one that is slow", thread(1, 2, false), ALIVE, false, true, Turn::Wait),
+            ("another thread, with a list meanwhile", thread(1, 2, false), ALIVE, true, false, Turn::Pass),
+            ("a thread that is not in this child", thread(1, 2, false), false, false, false, Turn::Load),
+            ("a thread of the parent", thread(9, 1, false), ALIVE, true, false, Turn::Load),
+            ("a thread that reads", thread(1, 2, true), ALIVE, false, false, Turn::Wait),
+            ("one that hangs, or has jumped out", thread(1, 2, true), ALIVE, false, true, Turn::LoadToo),
+            ("a handler of this thread, or after a jump", thread(1, 1, true), ALIVE, false, false, Turn::Pass),
+            ("long after a jump of this thread", thread(1, 1, true), ALIVE, false, true, Turn::LoadToo),
+        ];
+        for (what, loader, is_alive, has_list, is_late, wanted) in table {
+            assert_eq!(loader.turn_of(own, |_| is_alive, has_list, is_late), wanted, "{what}");
+        }
+    }
+
+    #[test]
+    fn what_a_thread_that_is_gone_had_open_is_closed_and_freed_once() {
+        let _turn = TURN.lock();
+        let mut pipe = [0; 2];
+        // SAFETY: an array of two.
+        assert_eq!(unsafe { libc::pipe(pipe.as_mut_ptr()) }, 0);
+        let mut text = Vec::with_capacity(100_000);
+        LEFT_SIZE.store(text.capacity(), Relaxed);
+        LEFT_TEXT.store(text.as_mut_ptr(), Release);
+        std::mem::forget::<Vec<u8>>(text);
+        LEFT_FILE.store(pipe[1], Release);
+        drop(take_left());
+        assert!(LEFT_TEXT.load(Relaxed).is_null() && LEFT_FILE.load(Relaxed) == -1);
+        let mut byte = [0_u8];
+        // SAFETY: a local of one byte; the other end of the pipe is closed now, so this does not wait.
+        assert_eq!(unsafe { libc::read(pipe[0], byte.as_mut_ptr().cast(), 1) }, 0, "it is closed");
+        let (file, text) = take_left();
+        assert!(file.is_none() && text.capacity() == 0, "nothing is left");
+        // SAFETY: this test's own.
+        unsafe { libc::close(pipe[0]) };
+    }
+
+    #[test]
+    fn a_version_tells_each_change_of_a_file() {
+        let directory = std::env::temp_dir().join(format!("egress-shim-list-{}", process::id()));
+        std::fs::create_dir_all(&directory).expect("there is room for a file");
+        let path = directory.join("list");
+        let version = || {
+            let path = std::ffi::CString::new(path.to_str().expect("plain")).expect("no zero");
+            version_of(&process::status_of_path(&path).expect("it is there"))
+        };
+        let mut seen = vec![];
+        std::fs::write(&path, "a").expect("it can be written");
+        seen.push(version());
+        assert_eq!(version(), seen[0], "it has not changed");
+        std::fs::write(&path, "ab").expect("it can be written");
+        seen.push(version());
+        std::fs::write(directory.join("new"), "cd").expect("it can be written");
+        std::fs::rename(directory.join("new"), &path).expect("it can be renamed");
+        seen.push(version());
+        seen.sort_unstable();
+        seen.dedup();
+        assert_eq!(seen.len(), 3);
+        std::fs::remove_dir_all(&directory).expect("it is this test's");
+    }
+}

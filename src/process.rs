@@ -819,3 +819,85 @@ pub fn wake_all(word: &std::sync::atomic::AtomicU32) {
         );
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A table of mounts, of (mount point, type).
+    fn table(mounts: &[(&str, &str)]) -> String {
+        let line = |(point, kind): &(&str, &str)| {
+            format!("36 35 98:0 /root {point} rw,noatime master:1 shared:2 - {kind} source rw\n")
+        };
+        mounts.iter().map(line).collect()
+    }
+
+    #[test]
+    fn only_a_file_system_that_is_known_to_be_local_is_not_remote() {
+        for kind in ["ext4", "xfs", "btrfs", "tmpfs", "overlay", "squashfs", "vfat", "proc", "zfs"]
+        {
+            assert!(!is_remote_in(table(&[("/", kind)]).as_bytes(), b"/etc/list"), "{kind}");
+        }
+        for kind in [
+            "nfs4",
+            "cifs",
+            "fuse",
+            "fuse.sshfs",
+            "fuseblk",
+            "9p",
+            "virtiofs",
+            "gpfs",
+            "ocfs2",
+            "gfs2",
+            "davfs",
+            "afs",
+            "ceph",
+            "lustre",
+            "autofs",
+            "new",
+            "ext",
+            "ext44",
+        ] {
+            assert!(is_remote_in(table(&[("/", kind)]).as_bytes(), b"/etc/list"), "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_mount_that_a_path_leads_to_is_found_however_it_is_written() {
+        let table = table(&[
+            ("/", "ext4"),
+            ("/mnt", "nfs"),
+            ("/mnt/local", "ext4"),
+            ("/etc/list", "fuse"),
+            (r"/with\040blank", "nfs"),
+            (r"/a\011\134b", "nfs"),
+            ("/over", "nfs"),
+            ("/over", "tmpfs"),
+            ("/under", "tmpfs"),
+            ("/under", "nfs"),
+        ]);
+        for (path, wanted) in [
+            ("/list", false),
+            ("/mnt/list", true),
+            ("/mnt/local/list", false),
+            ("/mntx/list", false),
+            ("/mnt", true),
+            ("/etc/list", true),
+            ("/etc/list2", false),
+            ("/with blank/list", true),
+            ("/with/list", false),
+            ("/a\t\\b/list", true),
+            ("//mnt//list", true),
+            ("/mnt//local/./list", false),
+            ("/./mnt/list", true),
+            ("/etc/../mnt/list", true),
+            ("/mnt/../etc/hosts", false),
+            ("/mnt/local/../list", true),
+            ("/../../mnt/list", true),
+            ("/over/list", false),
+            ("/under/list", true),
+        ] {
+            assert_eq!(is_remote_in(table.as_bytes(), path.as_bytes()), wanted, "{path}");
+        }
+    }
+}

@@ -9,6 +9,7 @@ use std::ptr::{null, null_mut};
 
 use libc::{addrinfo, c_char, c_int, hostent, size_t};
 use log::Level;
+use log::LevelFilter;
 
 use crate::logging::{self, log_once};
 use crate::process::{self, keeping_errno};
@@ -251,9 +252,13 @@ impl Lookup {
 /// The name is null or a C string.
 #[inline(never)]
 unsafe fn is_listed(call: &str, name: *const c_char) -> bool {
+    // SAFETY: this function's own contract.
+    let text = unsafe { bytes(name) };
+    // A numeric address costs a walk over it where no line is to be logged.
+    if log::max_level() < LevelFilter::Info && !state::can_be_listed(text) {
+        return false;
+    }
     keeping_errno(|| {
-        // SAFETY: this function's own contract.
-        let text = unsafe { bytes(name) };
         let listed = state::is_listed(text);
         if !name.is_null() {
             let verdict = if listed { "listed, IPv4 only" } else { "not listed, left alone" };

@@ -5,6 +5,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
+use egress_shim_core::allowlist;
 use egress_shim_core::settings::{self, Keepalive, Log, Problem, Settings, Values};
 use log::Level;
 use once_cell::race::OnceRef;
@@ -37,6 +38,12 @@ pub fn keepalive() -> Option<Keepalive> {
     let settings = settings();
     log_what_is_in_force(settings);
     settings.keepalive
+}
+
+/// Whether a name could be listed at all.
+#[must_use]
+pub fn can_be_listed(name: &[u8]) -> bool {
+    settings().has_allowlist() && allowlist::can_be_listed(name)
 }
 
 /// Whether a name that is looked up is listed.

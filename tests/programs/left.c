@@ -2,8 +2,11 @@
  * A load of the list that nobody ends: "jump MICROSECONDS" jumps out of the first lookup after so long, as
  * wget does when one takes too long, and looks up again (0: it does not jump). "namespace MICROSECONDS" forks
  * a child into another PID namespace while a thread makes the first lookup: the child has its parent's id.
+ * "jumps MICROSECONDS" jumps out of a hundred lookups, later and later up to so long after they began, and prints what
+ * that has left behind.
  */
 #include "guest.h"
+#include <dirent.h>
 #include <pthread.h>
 #include <sched.h>
 #include <setjmp.h>
@@ -70,6 +73,60 @@ static void end_with(pid_t child)
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 4);
 }
 
+static int descriptors(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    int count = 0;
+
+    while (readdir(directory) != NULL)
+        count++;
+    closedir(directory);
+    return count;
+}
+
+static long kibibytes(void)
+{
+    long pages = 0;
+    FILE *file = fopen("/proc/self/statm", "re");
+
+    if (file == NULL || fscanf(file, "%*d %ld", &pages) != 1)
+        fail("/proc/self/statm");
+    fclose(file);
+    return pages * 4;
+}
+
+/* One look-up that a handler jumps out of after so many microseconds, or that ends before. */
+static void leave(int delay)
+{
+    struct itimerval timer = { .it_value = { .tv_usec = delay } };
+
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
+
+    if (sigsetjmp(before, 1) == 0) {
+        setitimer(ITIMER_REAL, &timer, NULL);
+        getaddrinfo("dual.example.com", "80", &hints, &list);
+    }
+    timer.it_value.tv_usec = 0;
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+static void leave_often(int delay)
+{
+    long memory = 0;
+    int open = descriptors(), state = -1;
+
+    signal(SIGALRM, jump);
+    for (int i = 0; i < 100; i++) {
+        leave(1 + delay * i / 100);
+        if (i == 9)
+            memory = kibibytes();
+    }
+    pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
+    printf("%d descriptors, cancellation %d, memory %s\n", descriptors() - open, state,
+           kibibytes() - memory < 20000 ? "stays" : "grows");
+    print_families_below("later");
+}
+
 int main(int count, char **arguments)
 {
     int delay = count == 3 ? atoi(arguments[2]) : 0;
@@ -89,6 +146,10 @@ int main(int count, char **arguments)
             puts("jumped");
         }
         print_families_below("later");
+        return 0;
+    }
+    if (strcmp(arguments[1], "jumps") == 0) {
+        leave_often(delay);
         return 0;
     }
     if (unshare(CLONE_NEWPID) != 0)

@@ -186,9 +186,14 @@ fn a_lookup_without_memory_harms_nothing_and_a_later_one_is_right() {
             assert!(right && lines[2] == format!("{node} 0"), "an answer, and then 0: {seen}");
         };
         expect_both(&run(environment.bare(&program)));
+        let scratch = Scratch::new();
+        let log = scratch.join("log");
         for listed in [node, "other.example.com"] {
-            expect_both(&run(environment.shimmed(&program, &[("IPV4_ONLY", listed)])));
+            let settings = [("IPV4_ONLY", listed), ("LOG", "debug"), ("LOG_FILE", text(&log))];
+            expect_both(&run(environment.shimmed(&program, &settings)));
         }
+        let log = fs::read_to_string(&log).unwrap_or_default();
+        expect("lookups of a listed host", log.matches("listed, IPv4 only").count(), 2);
     });
 }
 
@@ -222,51 +227,68 @@ fn a_daemon_that_restricts_itself_before_a_lookup_has_a_small_list() {
 /// A directory in every root that the tests have.
 const MOUNT_POINT: &str = "/sys/fs/fuse/connections";
 
-/// Has a command start where a file system is mounted that never answers: one in user space whose other end
-/// the command itself holds, and does not read.
-fn beside_a_hanging_file_system(command: &mut Command) -> &mut Command {
+/// Has a command start in that directory, where two file systems never answer: they are in user space, and the command
+/// itself holds their other ends and does not read. One is mounted on the file `file`, one on the directory `a b`.
+fn beside_hanging_file_systems(command: &mut Command) -> &mut Command {
     before(command, || {
         let (none, private) = (std::ptr::null(), libc::MS_REC | libc::MS_PRIVATE);
-        let (point, kind) = (c"/sys/fs/fuse/connections", c"fuse");
-        // The descriptor is a parameter of the mount, so it gets a number that is known here.
-        let options = c"fd=99,rootmode=40000,user_id=0,group_id=0";
+        let (point, memory) = (c"/sys/fs/fuse/connections".as_ptr(), c"tmpfs".as_ptr());
         // SAFETY: system calls with numbers and strings that last.
         unsafe {
             result(libc::unshare(libc::CLONE_NEWNS))?;
             result(libc::mount(none, c"/".as_ptr(), none, private, none.cast()))?;
-            let device = libc::open(c"/dev/fuse".as_ptr(), libc::O_RDWR);
-            if libc::dup2(device, 99) != 99 {
-                return Err(std::io::Error::last_os_error());
+            result(libc::mount(memory, point, memory, 0, none.cast()))?;
+            result(libc::chdir(point))?;
+            result(libc::mkdir(c"a b".as_ptr(), 0o755))?;
+            result(libc::mknod(c"file".as_ptr(), libc::S_IFREG | 0o644, 0))?;
+            // The descriptor is a parameter of the mount, so it gets a number that is known here.
+            for (point, number, options) in [
+                (c"a b", 98, c"fd=98,rootmode=40000,user_id=0,group_id=0"),
+                (c"file", 99, c"fd=99,rootmode=100000,user_id=0,group_id=0"),
+            ] {
+                let device = libc::open(c"/dev/fuse".as_ptr(), libc::O_RDWR);
+                if libc::dup2(device, number) != number {
+                    return Err(std::io::Error::last_os_error());
+                }
+                let kind = c"fuse".as_ptr();
+                result(libc::mount(kind, point.as_ptr(), kind, 0, options.as_ptr().cast()))?;
             }
-            let (point, kind) = (point.as_ptr(), kind.as_ptr());
-            result(libc::mount(kind, point, kind, 0, options.as_ptr().cast()))
+            Ok(())
         }
     })
 }
 
+/// Whatever way the path leads there.
 #[test]
 fn a_list_on_a_hanging_file_system_holds_up_only_lookups_that_need_it() {
     if !fs::exists("/dev/fuse").unwrap_or_default() {
         return skip("a file system that hangs", "this kernel has no /dev/fuse");
     }
-    let list = format!("{MOUNT_POINT}/list");
-    let settings = [("IPV4_ONLY_FILE", &list)];
     in_each_environment(|environment| {
-        let mut cat = with(environment.bare("/bin/cat"), [&list]);
-        let moment = Duration::from_millis(300);
-        let ended = run_for(beside_a_hanging_file_system(&mut cat), moment);
-        assert!(ended.is_none(), "the file system hangs: {ended:?}");
+        for list in [
+            format!("{MOUNT_POINT}/file"),
+            format!("{MOUNT_POINT}/a b/list"),
+            format!("/{MOUNT_POINT}//a b//list"),
+            "a b/list".to_owned(),
+            "./file".to_owned(),
+        ] {
+            let settings = [("IPV4_ONLY_FILE", &list)];
+            let mut cat = with(environment.bare("/bin/cat"), [&list]);
+            let moment = Duration::from_millis(300);
+            let ended = run_for(beside_hanging_file_systems(&mut cat), moment);
+            assert!(ended.is_none(), "{list}: the file system hangs: {ended:?}");
 
-        let nodes = ["NULL", "127.0.0.1", "::1", "localhost", ""];
-        let actions: Vec<_> = nodes.iter().flat_map(|node| ["look", node]).collect();
-        let actions = [&["say", "runs", "connect"], &actions[..]].concat();
-        let lookups = nodes.map(|node| format!("{node} any\n")).concat();
-        let mut bare = bare(environment, &actions);
-        let bare = said(&run(beside_a_hanging_file_system(&mut bare)));
-        expect("bare", bare, format!("runs\noff\n{lookups}"));
-        let mut shimmed = command(environment, &settings, &actions);
-        let shimmed = said(&run(beside_a_hanging_file_system(&mut shimmed)));
-        expect("", shimmed, format!("runs\nidle=60,interval=60,count=5\n{lookups}"));
+            let nodes = ["NULL", "127.0.0.1", "::1", "localhost", ""];
+            let actions: Vec<_> = nodes.iter().flat_map(|node| ["look", node]).collect();
+            let actions = [&["say", "runs", "connect"], &actions[..]].concat();
+            let lookups = nodes.map(|node| format!("{node} any\n")).concat();
+            let mut bare = bare(environment, &actions);
+            let bare = said(&run(beside_hanging_file_systems(&mut bare)));
+            expect("bare", bare, format!("runs\noff\n{lookups}"));
+            let mut shimmed = command(environment, &settings, &actions);
+            let shimmed = said(&run(beside_hanging_file_systems(&mut shimmed)));
+            expect(list, shimmed, format!("runs\nidle=60,interval=60,count=5\n{lookups}"));
+        }
     });
 }
 

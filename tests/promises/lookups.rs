@@ -2,6 +2,7 @@
 //! every other call libc's own. What that answer is, libc itself says: see oracle.rs.
 
 use std::collections::BTreeSet;
+use std::fs;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -19,7 +20,10 @@ use super::oracle::{
 use crate::harness::lab::{Host, LAB, Lab};
 use crate::harness::resolver::Resolver;
 use crate::harness::run::{output, run, stderr, stdout, with};
-use crate::harness::{Environment, expect, in_each_architecture, in_each_environment, log, skip};
+use crate::harness::scratch::text;
+use crate::harness::{
+    Environment, Scratch, expect, in_each_architecture, in_each_environment, log, skip,
+};
 
 #[test]
 fn a_listed_host_is_answered_like_one_without_ipv6() {
@@ -468,8 +472,10 @@ fn errno_after_a_successful_lookup_is_what_libc_leaves() {
     let in_hosts = "198.51.100.2 dual.test v4only.test\n2001:db8:2::2 dual.test\n";
     lab.write("hosts", in_hosts);
     // A log line is written in each call: it must not show.
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
     let shimmed = |environment: &Environment, list| {
-        let settings = [("IPV4_ONLY", list), ("LOG", "trace"), ("LOG_FILE", "/dev/null")];
+        let settings = [("IPV4_ONLY", list), ("LOG", "trace"), ("LOG_FILE", text(&log))];
         with_settings(environment, &settings)
     };
     // The status and errno, without the list.
@@ -491,6 +497,8 @@ fn errno_after_a_successful_lookup_is_what_libc_leaves() {
         compare("other hosts", &calls, &wanted, &seen);
 
         let seen = ask(shimmed(environment, "*"), &calls);
+        log::expect_lines(&log, 2 * calls.len());
+        fs::remove_file(&log).expect("it is there");
         for oracle in oracles {
             let (command, questions) = oracle.question(environment, &calls);
             let wanted = ask(command, &questions);
@@ -514,17 +522,21 @@ fn errno_is_kept_where_the_list_is_missing_or_a_warning_unwritable() {
     let ask = |mut command: Command, node, family| {
         command.arg("errno");
         let call = Call::new(node, Some("80"), Some((0, family, SOCK_STREAM, 0)));
-        ask(&lab, command, &[call]).lines
+        let seen = ask(&lab, command, &[call]);
+        (seen.lines, seen.errors)
     };
     in_each_environment(|environment| {
         for family in FAMILIES {
-            let wanted = ask(bare(environment), "dual.test", family);
+            let (wanted, _) = ask(bare(environment), "dual.test", family);
             for settings in [
                 [("IPV4_ONLY", OTHER_LIST), ("IPV4_ONLY_FILE", "/missing/list"), ("LOG", "off")],
                 [("IPV4_ONLY", OTHER_LIST), ("LOG", "trace"), ("LOG_FILE", "/dev/full")],
             ] {
-                let seen = ask(with_settings(environment, &settings), "dual.test", family);
+                let (seen, errors) =
+                    ask(with_settings(environment, &settings), "dual.test", family);
                 expect(format!("family {family}, {settings:?}"), &seen, &wanted);
+                let is_missing = settings.contains(&("IPV4_ONLY_FILE", "/missing/list"));
+                expect("the list is missed", errors.contains("/missing/list"), is_missing);
             }
         }
         for family in [AF_UNSPEC, AF_INET6] {
@@ -532,7 +544,8 @@ fn errno_is_kept_where_the_list_is_missing_or_a_warning_unwritable() {
                 let settings = [("IPV4_ONLY", LIST), log];
                 ask(with_settings(environment, &settings), "v6only.example.com", family)
             };
-            let (wanted, seen) = (lookup(("LOG", "off")), lookup(("LOG_FILE", "/dev/full")));
+            let (wanted, _) = lookup(("LOG", "off"));
+            let (seen, _) = lookup(("LOG_FILE", "/dev/full"));
             expect(format!("family {family}, with a warning"), seen, wanted);
         }
     });
@@ -684,6 +697,9 @@ fn nothing_is_said_unless_a_host_has_no_ipv4_address() {
     in_each_environment(|environment| {
         let seen = ask(&lab, listing(environment, LIST), &calls);
         expect("all of these hosts have IPv4 addresses", seen.errors, "");
+        let settings = [("IPV4_ONLY", LIST), ("LOG", "debug")];
+        let seen = ask(&lab, with_settings(environment, &settings), &calls);
+        assert!(seen.errors.contains("listed, IPv4 only"), "each is listed: {}", seen.errors);
     });
 }
 
@@ -706,9 +722,14 @@ fn what_the_library_takes_out_of_a_list_is_freed() {
         let grown = stdout(&output).trim().parse::<i64>();
         grown.unwrap_or_else(|_| panic!("{}: {output:?}", calls[0]))
     };
+    let scratch = Scratch::new();
+    let log = scratch.join("log");
     in_each_environment(|environment| {
         for (flags, family) in ways {
-            let seen = grown(listing(environment, LIST), flags, family);
+            let settings = [("IPV4_ONLY", LIST), ("LOG", "debug"), ("LOG_FILE", text(&log))];
+            let seen = grown(with_settings(environment, &settings), flags, family);
+            log::expect_lines(&log, CALLS);
+            fs::remove_file(&log).expect("it is there");
             // glibc before 2.36 loses some memory itself where it maps addresses of a host that
             // has both kinds (`convert_hostent_to_gaih_addrtuple` in getaddrinfo.c).
             let own = match flags & AI_V4MAPPED {

@@ -26,6 +26,13 @@ const AS_NOBODY: &str = r#"
     esac
     echo /mnt/library.so >/mnt/etc/ld.so.preload
     mount --bind /mnt/etc /etc
+    # The question of --check, put to this very process.
+    case $1 in
+        question)
+            shift
+            set -- "$@" /bin/sh -c 'export EGRESS_SHIM_CHECK="$$ 1 without 1 dual.example.com"; exec "$0" "$@"'
+            ;;
+    esac
     status=0
     strace -f -o /mnt/trace -e trace=open,openat,creat -u nobody env "$@" \
         /mnt/program dual.example.com || status=$?
@@ -63,9 +70,12 @@ fn a_privileged_program_ignores_every_variable() {
         let seen = run("unprivileged", &wrong);
         assert!(seen.contains("status 78; 0 logs\n"), "STRICT ends it: {seen}");
 
+        let seen = run("unprivileged", &["question"]);
+        assert!(seen.starts_with("loaded ") && seen.contains("\naddress "), "it answers: {seen}");
+
         let ignored = "keepalive on 60/60/5\ndual.example.com 46\nstatus 0; 0 logs\nopened: \n";
         for kind in ["set-user-ID", "set-group-ID", "capability"] {
-            for variables in [&right[..], &wrong, &off] {
+            for variables in [&right[..], &wrong, &off, &["question"]] {
                 let seen = run(kind, variables);
                 expect(format!("{kind}, {variables:?}"), seen, ignored);
             }
