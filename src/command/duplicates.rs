@@ -33,6 +33,18 @@ impl Process {
         Ok(Self { id, pidfd: pidfd_open(pid, PidfdFlags::empty())? })
     }
 
+    /// Whether descriptors of the process may be duplicated. The kernel asks for the right before it looks for the
+    /// descriptor.
+    ///
+    /// # Errors
+    /// The refusal, or `ESRCH` where the process has ended.
+    pub fn may_duplicate(&self) -> Result<(), Errno> {
+        match self.duplicate(i32::MAX.unsigned_abs()) {
+            Ok(_) | Err(Errno::BADF) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
     /// A duplicate of a descriptor of the process.
     ///
     /// # Errors

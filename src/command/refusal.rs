@@ -67,6 +67,11 @@ fn is_older(release: &str, version: (u32, u32)) -> bool {
 
 /// Of one process, where others could be reached.
 pub fn of_process(id: u32, error: &io::Error) -> Failure {
+    if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) {
+        return failure(format!(
+            "process {id} runs no program: it has ended, or is a thread of the kernel"
+        ));
+    }
     let is_refused = matches!(error.kind(), io::ErrorKind::PermissionDenied);
     let Some(target) = Status::of(&id.to_string()).filter(|_| is_refused) else {
         return failure(format!("the descriptors of process {id} cannot be seen: {error}"));
@@ -103,7 +108,7 @@ pub fn of_process(id: u32, error: &io::Error) -> Failure {
 
 /// What /proc tells of a process to everybody.
 struct Status {
-    /// The real user.
+    /// The effective user.
     user: u32,
     /// The owner of its files in /proc: root if it is not dumpable.
     owner: u32,
@@ -113,12 +118,12 @@ struct Status {
 
 impl Status {
     fn of(process: &str) -> Option<Self> {
-        let directory = format!("/proc/{process}");
-        let status = fs::read_to_string(format!("{directory}/status")).ok()?;
+        let file = format!("/proc/{process}/status");
+        let status = fs::read_to_string(&file).ok()?;
         let value = |key| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
         Some(Self {
-            user: value("Uid:")?.split_whitespace().next()?.parse().ok()?,
-            owner: fs::metadata(directory).ok()?.uid(),
+            user: value("Uid:")?.split_whitespace().nth(1)?.parse().ok()?,
+            owner: fs::metadata(file).ok()?.uid(),
             effective: u64::from_str_radix(value("CapEff:")?, 16).ok()?,
         })
     }

@@ -126,6 +126,9 @@ fn judge(figures: &Figures, table: &Table, settings: &Keepalive) -> Option<Judge
     use Judgement::{Act, Leave, Wait};
     let syns = figures.info.retransmits.saturating_add(1);
     let timings = figures.timings;
+    // As in the library, what is the system's counts as not set: a program that only switches keepalive on gets
+    // timings that help.
+    let has_own_idle = timings.idle != Timings::KERNEL.idle;
     Some(match figures.info.state {
         _ if figures.peer.ip().is_loopback() => Leave(Outcome::Loopback),
         _ if figures.is_multipath && figures.has_keepalive => Leave(Outcome::Kept { timings }),
@@ -134,7 +137,7 @@ fn judge(figures: &Figures, table: &Table, settings: &Keepalive) -> Option<Judge
         SYN_SENT if figures.peer.is_ipv6() => Act(Remedy::End { syns }),
         SYN_SENT => Leave(Outcome::NoAnswer { syns }),
         ESTABLISHED if table.has_listener(figures.local.port()) => Leave(Outcome::Accepted),
-        ESTABLISHED if figures.has_keepalive && !settings.enforce => {
+        ESTABLISHED if figures.has_keepalive && !settings.enforce && has_own_idle => {
             let is_longer = timings.idle > settings.timings.idle;
             Leave(if is_longer { Outcome::Longer { timings } } else { Outcome::Kept { timings } })
         }
@@ -156,17 +159,18 @@ fn judge(figures: &Figures, table: &Table, settings: &Keepalive) -> Option<Judge
     })
 }
 
-/// The timings that a connection is to have: its own where they are in use and shorter.
+/// The timings that a connection is to have: its own where it has set them, at most the settings' with `enforce`.
 fn wanted(figures: &Figures, settings: &Keepalive) -> Timings {
-    let Timings { idle, interval, count } = settings.timings;
-    if !figures.has_keepalive {
-        return settings.timings;
-    }
-    let own = figures.timings;
+    let (own, ours, kernel) = (figures.timings, settings.timings, Timings::KERNEL);
+    let choose = |own: c_int, ours: c_int, kernel: c_int| match own {
+        _ if !figures.has_keepalive || own == kernel => ours,
+        _ if settings.enforce => own.min(ours),
+        _ => own,
+    };
     Timings {
-        idle: own.idle.min(idle),
-        interval: own.interval.min(interval),
-        count: own.count.min(count),
+        idle: choose(own.idle, ours.idle, kernel.idle),
+        interval: choose(own.interval, ours.interval, kernel.interval),
+        count: choose(own.count, ours.count, kernel.count),
     }
 }
 
@@ -276,6 +280,9 @@ impl Rescue<'_> {
     fn begin(&self, index: usize, seen: &mut HashSet<u64>) -> Result<Vec<Connection>, io::Error> {
         let process = &self.processes[index];
         let mut connections = Vec::new();
+        process.may_duplicate()?;
+        // Of a process that has ended, and of a thread of the kernel, there is no such file.
+        fs::read_link(format!("/proc/{}/exe", process.id))?;
         let mut budget = MOST_DESCRIPTORS;
         let descriptors = Descriptors::of(process.id, &mut budget)?;
         for (inode, descriptor) in descriptors.iter() {
@@ -447,14 +454,20 @@ pub fn rescue(
     for (index, process) in rescue.processes.iter().enumerate() {
         match rescue.begin(index, &mut seen) {
             Ok(found) => connections.extend(found),
+            // A child has ended meanwhile.
+            Err(error) if index > 0 && has_ended(&error) => {}
             Err(error) => refused.push(refusal::of_process(process.id, &error)),
         }
     }
-    if refused.len() == rescue.processes.len() {
+    if connections.is_empty() && !refused.is_empty() {
         return Err(refused.swap_remove(0));
     }
     rescue.wait(&mut connections);
     report(&rescue, &connections, &refused, &Report::new("rescue", format))
+}
+
+fn has_ended(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
 /// A process and its descendants. Each is opened first and then asked for its parent, so that a PID that is used

@@ -9,7 +9,7 @@ use std::sync::{Condvar, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::made::{Unmade, has_postgresql, made, source};
-use super::{Client, IDLE_TIMEOUT, IPV4, IPV6, dark, host};
+use super::{Client, IPV4, IPV6, dark, host};
 use crate::harness::lab::{Host, Lab};
 use crate::harness::run::stdout;
 
@@ -39,8 +39,8 @@ pub struct Arrival {
 }
 
 impl Bed {
-    pub fn new(clients: &[Client], unmade: &Unmade) -> Self {
-        let lab = Lab::start(&["--idle-timeout", &IDLE_TIMEOUT.to_string()]);
+    pub fn new(clients: &[Client], unmade: &Unmade, idle_timeout: i32) -> Self {
+        let lab = Lab::start(&["--idle-timeout", &idle_timeout.to_string()]);
         // /proc/PID/root/DIRECTORY/requests
         let state = lab.file("requests").iter().skip(4).collect::<PathBuf>();
         let state = Path::new("/").join(state.parent().expect("a directory"));
@@ -139,15 +139,26 @@ impl Bed {
 
     /// What the servers' logs say of a request: time and client address begin a line.
     pub fn arrival(&self, mark: &str) -> Option<Arrival> {
-        ["requests", "statements"].into_iter().find_map(|log| {
+        let line = self.lines(mark).into_iter().next()?;
+        let (time, rest) = line.split_once(' ')?;
+        let (address, _) = rest.split_once(' ')?;
+        let time = UNIX_EPOCH + Duration::from_secs_f64(time.parse().ok()?);
+        Some(Arrival { time, family: if address.contains(':') { IPV6 } else { IPV4 } })
+    }
+
+    /// How often a request has come.
+    pub fn arrivals(&self, mark: &str) -> usize {
+        self.lines(mark).len()
+    }
+
+    /// The lines of the servers' logs about a request.
+    fn lines(&self, mark: &str) -> Vec<String> {
+        let is_marked = |line: &&str| line.split([' ', '?', '=', '/']).any(|word| word == mark);
+        let of_log = |log| {
             let log = fs::read_to_string(self.file("server", log)).unwrap_or_default();
-            let is_marked = |line: &&str| line.split([' ', '?', '=', '/']).any(|word| word == mark);
-            let line = log.lines().find(is_marked)?;
-            let (time, rest) = line.split_once(' ')?;
-            let (address, _) = rest.split_once(' ')?;
-            let time = UNIX_EPOCH + Duration::from_secs_f64(time.parse().ok()?);
-            Some(Arrival { time, family: if address.contains(':') { IPV6 } else { IPV4 } })
-        })
+            log.lines().filter(is_marked).map(str::to_owned).collect::<Vec<_>>()
+        };
+        ["requests", "statements"].into_iter().flat_map(of_log).collect()
     }
 
     /// The types of the questions for a name, sorted. Some resolvers ask in a mixture of cases.

@@ -16,7 +16,7 @@ pub type Unmade = BTreeMap<&'static str, String>;
 type Maker = fn() -> Result<(), String>;
 
 /// What the test makes under `target/clients`.
-const MAKERS: [(&str, Maker); 11] = [
+const MAKERS: [(&str, Maker); 15] = [
     ("venv", make_venv),
     ("java", || make_java("Client")),
     ("netty", make_netty),
@@ -31,14 +31,27 @@ const MAKERS: [(&str, Maker); 11] = [
         find("/usr/share/nodejs/undici/index.js", "node-undici")
     }),
     ("haproxy", || find("/usr/sbin/haproxy", "haproxy")),
+    ("go", make_go),
+    ("static", || {
+        find("/usr/bin/musl-gcc", "musl-tools")?;
+        make_plain(Command::new("musl-gcc").arg("-static"), "static", &[])
+    }),
+    ("io_uring", || {
+        find("/usr/include/liburing.h", "liburing-dev")?;
+        make_plain(Command::new("cc").arg("-DURING"), "io_uring", &["-luring"])
+    }),
+    ("ruby", || find("/usr/bin/ruby", "ruby")),
     ("nginx", || find("/usr/sbin/nginx", "nginx-light")),
 ];
 
-pub fn make_clients() -> Unmade {
+/// Makes what these clients need, and the servers.
+pub fn make_clients(clients: &[Client]) -> Unmade {
     fs::create_dir_all(made("")).expect("target can be written to");
     make_certificate();
     thread::scope(|scope| {
-        let making = MAKERS.map(|(name, make)| (name, scope.spawn(make)));
+        let is_needed = |name| name == "venv" || clients.iter().any(|client| client.from == name);
+        let needed = MAKERS.iter().filter(|(name, _)| is_needed(*name));
+        let making: Vec<_> = needed.map(|(name, make)| (*name, scope.spawn(make))).collect();
         making
             .into_iter()
             .filter_map(|(name, made)| Some((name, made.join().expect("it can be made").err()?)))
@@ -160,6 +173,22 @@ fn cargo(arguments: &[&str]) -> Command {
     cargo.args(arguments).arg("--manifest-path").arg(source("rust/Cargo.toml"));
     cargo.env("CARGO_TARGET_DIR", made("rust"));
     cargo
+}
+
+/// A static program: Go makes its system calls past libc.
+fn make_go() -> Result<(), String> {
+    find("/usr/bin/go", "golang-go")?;
+    let mut go = Command::new("/usr/bin/go");
+    go.arg("build").arg("-o").arg(made("go")).arg(source("client.go"));
+    go.env("CGO_ENABLED", "0").env("GOCACHE", made("go-cache")).env("GOFLAGS", "-mod=mod");
+    succeed(&mut go).expect("it compiles");
+    Ok(())
+}
+
+fn make_plain(compiler: &mut Command, program: &str, libraries: &[&str]) -> Result<(), String> {
+    compiler.args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(made(program));
+    succeed(compiler.arg(source("plain.c")).args(libraries)).expect("it compiles");
+    Ok(())
 }
 
 fn make_rust() -> Result<(), String> {

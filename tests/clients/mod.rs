@@ -12,6 +12,7 @@
 
 mod bed;
 mod made;
+mod rescue;
 mod run;
 mod table;
 
@@ -248,8 +249,8 @@ fn real_programs_are_cured_and_otherwise_as_they_were() {
     if clients.is_empty() {
         return;
     }
-    let unmade = make_clients();
-    let bed = Bed::new(&clients, &unmade);
+    let unmade = make_clients(&clients);
+    let bed = Bed::new(&clients, &unmade, IDLE_TIMEOUT);
     let mut verdicts: Vec<_> = thread::scope(|scope| {
         let try_out = |(client, number)| {
             let bed = &bed;

@@ -39,6 +39,16 @@ impl<'a> Run<'a> {
         self.arrival.is_some()
     }
 
+    /// The process id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// How often its request has come.
+    pub fn arrivals(&self) -> usize {
+        self.bed.arrivals(&self.mark)
+    }
+
     /// Over which family the request came.
     pub fn family(&mut self) -> &'static str {
         self.has_arrived();

@@ -15,6 +15,32 @@ pub fn clients() -> Vec<Client> {
         .concat()
 }
 
+/// Programs that the library does not reach, and others that stand for many.
+pub fn rescued_clients() -> Vec<Client> {
+    let names = [
+        "curl --no-keepalive",
+        "wget",
+        "ssh TCPKeepAlive=no",
+        "Perl HTTP::Tiny",
+        "Python urllib",
+        "Python requests",
+        "Python aiohttp",
+        "psql keepalives=0",
+        "Node https",
+        "Node http, one address",
+        "Java HttpURLConnection",
+        "Java HttpClient, IPv6 first",
+    ];
+    let known = clients().into_iter().filter(|client| names.contains(&client.name));
+    let more = [
+        base("/usr/bin/ruby", "ruby").row("Ruby Net::HTTP", ruby),
+        base("go", "go").row("Go, static", |c, r| _ = c.arg(r.url("http"))),
+        base("static", "static").row("C on musl, static", host_and_path),
+        base("io_uring", "io_uring").row("C with io_uring", host_and_path),
+    ];
+    known.chain(more).collect()
+}
+
 fn base(program: &'static str, from: &'static str) -> Client {
     Client { program, from, ..CLIENT }
 }
@@ -218,6 +244,11 @@ fn ssh(command: &mut Command, option: &str, request: &Request) {
 
 fn perl(command: &mut Command, request: &Request) {
     command.arg(source("perl.pl")).arg(request.url("http"));
+}
+
+fn ruby(command: &mut Command, request: &Request) {
+    let get = "puts Net::HTTP.start(URI(ARGV[0]).host, read_timeout: nil, open_timeout: nil) { |http| http.get(URI(ARGV[0]).request_uri) }.body";
+    command.args(["-rnet/http", "-e", get, &request.url("http")]);
 }
 
 fn rust(command: &mut Command, client: &str, request: &Request) {

@@ -25,7 +25,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 const NOBODY: u32 = 65534;
 
 /// The command, and the library beside it.
-static COMMAND: LazyLock<String> = LazyLock::new(|| shipped("egress-shim"));
+pub static COMMAND: LazyLock<String> = LazyLock::new(|| shipped("egress-shim"));
 static LIBRARY: LazyLock<String> = LazyLock::new(|| shipped("libegress_shim.so"));
 
 fn shipped(name: &str) -> String {

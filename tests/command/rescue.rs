@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{COMMAND, NOBODY, Public, Ran, as_nobody, bare, run, shim, shim_at};
+use super::{COMMAND, NOBODY, Public, Ran, as_nobody, bare, fails, run, shim, shim_at};
 use crate::harness::expect;
 use crate::harness::lab::{Host, Lab};
 use crate::harness::run::{Waiting, limit, run_for, run_meanwhile, stdout};
@@ -447,4 +447,108 @@ fn what_needs_no_rescue_or_cannot_have_one_is_left_alone_and_reported() {
         outbound 1 2\nloopback 0 7200\ndatagram 0 0\nunconnected 0 7200\nunix 0 0\naccepted 0 7200\n\
         both ends 0 7200\n";
     expect("the options of each", program.finish(), wanted);
+}
+
+// ----------------------------------------------------------------------------------------------- refusals
+
+/// A system call of its own that a filter refuses: `refuse ERRNO COMMAND...`, with `pidfd_getfd`(2).
+const REFUSE: &str = "
+#include \"confine.h\"
+#include <stdlib.h>
+int main(int count, char **words)
+{
+    if (count < 3 || filter(438, FILTER_ANY, FILTER_ERRNO((unsigned)atoi(words[1]))) != 0)
+        return 2;
+    execv(words[2], words + 2);
+    return 3;
+}
+";
+
+/// A program that nobody but a privileged process may look into.
+const NOT_DUMPABLE: &str = "
+import ctypes, sys
+ctypes.CDLL(None).prctl(4, 0)
+print('ready', flush=True)
+sys.stdin.read()
+";
+
+#[test]
+fn each_refusal_is_told_from_the_others_and_names_a_way_that_works() {
+    let (public, installed) = Public::installed();
+    let as_user = |id: u32| {
+        let mut command = shim_at(&installed, &["--rescue", &id.to_string()]);
+        as_nobody(&mut command);
+        command
+    };
+    let mut waits = python("import sys\nprint('ready', flush=True)\nsys.stdin.read()", &[]);
+    let of_root = Waiting::start(&mut waits);
+    let id = of_root.id().to_string();
+
+    let own = "it belongs to user 0: sudo egress-shim --rescue";
+    fails(&mut as_user(of_root.id()), 125, &["the sockets of process", own]);
+
+    let mut command = bare("setpriv");
+    command.args(["--bounding-set=-sys_ptrace", &COMMAND, "--rescue", &id]);
+    let with = "that works with CAP_SYS_PTRACE:\n  as root on the host: ";
+    fails(
+        &mut command,
+        125,
+        &["it has privileges that this command lacks", with, "--pid=container:"],
+    );
+
+    let mut program = python(NOT_DUMPABLE, &[]);
+    let not_dumpable = Waiting::start(as_nobody(&mut program));
+    let why = "it is not dumpable (PR_SET_DUMPABLE in prctl(2)): sudo egress-shim --rescue";
+    fails(&mut as_user(not_dumpable.id()), 125, &[why]);
+    says(&rescue(&[], not_dumpable.id()), 0, &["nothing is wrong: no connection needs a rescue"]);
+
+    // Docker's seccomp profile, and filters that hide what they do not know.
+    let confine = format!("-I{}/tests/programs", crate::harness::ROOT);
+    let refuse = public.compile_text("refuse", REFUSE, &[&confine]);
+    for error in [libc::EPERM, libc::ENOSYS] {
+        let mut command = bare(&refuse);
+        command.args([&error.to_string(), &*COMMAND, "--rescue", &id]);
+        let why = "a seccomp filter of this process refuses pidfd_getfd";
+        fails(
+            &mut command,
+            125,
+            &[why, "--pid=container:CONTAINER --cap-add SYS_PTRACE", "kubectl debug"],
+        );
+    }
+
+    fails(&mut shim(&["--rescue", "4194304"]), 125, &["there is no process 4194304 here"]);
+    // A process that has ended and that its parent has not waited for.
+    let mut zombie = bare("true").spawn().expect("it starts");
+    let zombie_id = zombie.id().to_string();
+    let stat = format!("/proc/{zombie_id}/stat");
+    until("it ends", || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(" Z ")));
+    fails(&mut shim(&["--rescue", &zombie_id]), 125, &["runs no program: it has ended"]);
+    zombie.wait().expect("it is a child");
+    fails(&mut shim(&["--rescue", "init"]), 125, &["PID must be a number"]);
+    of_root.finish();
+    not_dumpable.finish();
+}
+
+#[test]
+fn a_dry_run_changes_nothing() {
+    let lab = lab();
+    let program = python(FETCH, &[&url(4, "dry")]);
+    meanwhile(&lab, program, |process| {
+        until_asked(&lab, "dry");
+        thread::sleep(Duration::from_secs(2));
+        let mut strace = bare("strace");
+        strace.args([
+            "-qq",
+            "-e",
+            "trace=setsockopt,shutdown,sendto,sendmsg,kill,ptrace",
+            &COMMAND,
+        ]);
+        let ran = run(strace.args(["--dry-run", "--rescue", &process.to_string()]));
+        says(
+            &ran,
+            1,
+            &["no keepalive, silent for", "nothing was changed (--dry-run): 1 would be rescued"],
+        );
+        assert_eq!(ran.err, "");
+    });
 }
