@@ -1,4 +1,4 @@
-//! Trying the addresses of a host: all at the same time, and what came of each.
+//! Trying the addresses of hosts: all at the same time, and what came of each.
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal};
@@ -9,43 +9,62 @@ use std::time::{Duration, Instant};
 
 use crate::output::{reason, say};
 
-/// An address that has not answered by then is taken for a black hole.
+/// An address that has not answered by then counts as silent.
 const LIMIT: Duration = Duration::from_secs(3);
-/// So many addresses of a family are tried.
-const MOST: usize = 4;
+/// At most this many addresses of each family are tried, of one host.
+pub const MOST: usize = 16;
+/// A thread here does no more than one connect(2).
+const STACK: usize = 64 << 10;
 
 /// One address that was tried.
+#[derive(Clone, Debug)]
 pub struct Attempt {
-    /// Where to, with the port.
+    /// Where to.
     pub address: IpAddr,
-    port: u16,
+    /// Its port.
+    pub port: u16,
     /// What came of it.
     pub outcome: Outcome,
 }
 
-/// What came of it.
+/// What came of an attempt.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// Connected after this time.
     Connected(Duration),
     /// No answer within the limit.
     Silent,
+    /// The port is closed.
     Refused,
-    Unreachable(io::Error),
+    /// Why no packet gets there.
+    Unreachable(String),
+}
+
+impl Outcome {
+    fn of(address: IpAddr, port: u16) -> Self {
+        let start = Instant::now();
+        match TcpStream::connect_timeout(&SocketAddr::new(address, port), LIMIT) {
+            Ok(_) => Self::Connected(start.elapsed()),
+            Err(error) => match error.kind() {
+                io::ErrorKind::TimedOut => Self::Silent,
+                io::ErrorKind::ConnectionRefused => Self::Refused,
+                _ => Self::Unreachable(reason(&error)),
+            },
+        }
+    }
+
+    /// The word for it in a JSON document.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Connected(_) => "connected",
+            Self::Silent => "silent",
+            Self::Refused => "refused",
+            Self::Unreachable(_) => "unreachable",
+        }
+    }
 }
 
 impl Attempt {
-    fn new(address: IpAddr, port: u16) -> Self {
-        let start = Instant::now();
-        let outcome = match TcpStream::connect_timeout(&SocketAddr::new(address, port), LIMIT) {
-            Ok(_) => Outcome::Connected(start.elapsed()),
-            Err(error) => match error.kind() {
-                io::ErrorKind::TimedOut => Outcome::Silent,
-                io::ErrorKind::ConnectionRefused => Outcome::Refused,
-                _ => Outcome::Unreachable(error),
-            },
-        };
-        Self { address, port, outcome }
-    }
-
     /// `IPv4` or `IPv6`.
     pub fn family(&self) -> &'static str {
         if self.address.is_ipv4() { "IPv4" } else { "IPv6" }
@@ -58,44 +77,60 @@ impl Display for Attempt {
         write!(f, "{address} port {port}: ")?;
         match outcome {
             Outcome::Connected(time) => write!(f, "connected in {} ms", time.as_millis()),
-            Outcome::Silent => {
+            // An IPv4 address that is silent has other causes.
+            Outcome::Silent if address.is_ipv6() => {
                 write!(f, "no answer in {} s: a black hole", LIMIT.as_secs())
             }
+            Outcome::Silent => write!(f, "no answer in {} s", LIMIT.as_secs()),
             Outcome::Refused => f.write_str("refused"),
-            Outcome::Unreachable(error) => write!(f, "unreachable: {}", reason(error)),
+            Outcome::Unreachable(why) => write!(f, "unreachable: {why}"),
         }
     }
 }
 
-/// Tries all addresses at the same time, some of each family. In their order.
-pub fn try_all<'a>(addresses: impl Iterator<Item = &'a IpAddr>, port: u16) -> Vec<Attempt> {
+/// The addresses of a host that are tried, in their order, and how many of each family, IPv4 first, are too many.
+pub fn choose<'a>(addresses: impl Iterator<Item = &'a IpAddr>) -> (Vec<IpAddr>, [usize; 2]) {
     let mut chosen: Vec<IpAddr> = Vec::new();
+    let mut left_out: Vec<IpAddr> = Vec::new();
     for address in addresses {
-        let family = chosen.iter().filter(|known| known.is_ipv4() == address.is_ipv4());
-        if family.count() < MOST && !chosen.contains(address) {
-            chosen.push(*address);
+        if chosen.contains(address) || left_out.contains(address) {
+            continue;
         }
+        let family = chosen.iter().filter(|known| known.is_ipv4() == address.is_ipv4());
+        if family.count() < MOST { chosen.push(*address) } else { left_out.push(*address) }
     }
+    let count = |is_ipv4| left_out.iter().filter(|address| address.is_ipv4() == is_ipv4).count();
+    (chosen, [count(true), count(false)])
+}
+
+/// Tries all of these at the same time. The outcomes are in their order.
+pub fn try_all(places: Vec<(IpAddr, u16)>) -> Vec<Attempt> {
     let mut waiting = Waiting::new("answers to connections", LIMIT);
     let (done, results) = mpsc::channel();
-    for (index, &address) in chosen.iter().enumerate() {
-        let done = done.clone();
-        thread::spawn(move || done.send((index, Attempt::new(address, port))));
+    let mut attempts: Vec<_> = places
+        .into_iter()
+        .map(|(address, port)| Attempt { address, port, outcome: Outcome::Silent })
+        .collect();
+    for (index, attempt) in attempts.iter_mut().enumerate() {
+        let (done, address, port) = (done.clone(), attempt.address, attempt.port);
+        let run = move || done.send((index, Outcome::of(address, port)));
+        if let Err(error) = thread::Builder::new().stack_size(STACK).spawn(run) {
+            attempt.outcome = Outcome::Unreachable(format!("no thread: {}", reason(&error)));
+        }
     }
     drop(done);
-    let mut attempts: Vec<Option<Attempt>> = chosen.iter().map(|_| None).collect();
     loop {
         match results.recv_timeout(Duration::from_millis(100)) {
-            Ok((index, attempt)) => attempts[index] = Some(attempt),
+            Ok((index, outcome)) => attempts[index].outcome = outcome,
             Err(mpsc::RecvTimeoutError::Timeout) => waiting.tick(),
             Err(mpsc::RecvTimeoutError::Disconnected) => break,
         }
     }
-    attempts.into_iter().flatten().collect()
+    attempts
 }
 
 /// The best that came of the attempts over one family.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     None,
     Unreachable,
@@ -127,7 +162,7 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Begins to wait, as long as `limit` says.
+    /// Begins to wait, at most for `limit`.
     pub fn new(what: &'static str, limit: Duration) -> Self {
         Self { what, limit, since: Instant::now(), is_said: !io::stderr().is_terminal() }
     }
@@ -138,5 +173,35 @@ impl Waiting {
             self.is_said = true;
             say(format_args!("waiting for {}, at most {} s", self.what, self.limit.as_secs()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sixteen_addresses_of_each_family_are_tried_and_the_others_are_counted() {
+        let ipv4: Vec<IpAddr> = (0..20).map(|last| IpAddr::from([192, 0, 2, last])).collect();
+        let ipv6: Vec<IpAddr> =
+            (0..17).map(|last| IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, last])).collect();
+        let (chosen, left_out) = choose(ipv4.iter().chain(&ipv6).chain(&ipv4));
+        assert_eq!((chosen.len(), left_out), (32, [4, 1]));
+        assert_eq!(chosen[..16], ipv4[..16]);
+        assert_eq!(chosen[16..], ipv6[..16]);
+    }
+
+    #[test]
+    fn only_a_silent_ipv6_address_is_called_a_black_hole() {
+        let text = |address: &str, outcome| {
+            Attempt { address: address.parse().unwrap(), port: 1, outcome }.to_string()
+        };
+        assert_eq!(
+            text("2001:db8::1", Outcome::Silent),
+            "2001:db8::1 port 1: no answer in 3 s: a black hole"
+        );
+        assert_eq!(text("192.0.2.1", Outcome::Silent), "192.0.2.1 port 1: no answer in 3 s");
+        let connected = Outcome::Connected(Duration::from_millis(12));
+        assert_eq!(text("192.0.2.1", connected), "192.0.2.1 port 1: connected in 12 ms");
     }
 }

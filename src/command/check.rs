@@ -1,35 +1,43 @@
-//! `--check`: whether a host is reached with these settings, and if not, what to do. The last line says it.
+//! `--check`: whether hosts are reached with these settings, and if not, what to do. What is seen is gathered here,
+//! [`verdict`] judges it, and the last line says what comes of it.
 
-use std::ffi::{OsStr, OsString, c_int};
+use std::ffi::{CString, OsStr, OsString, c_int};
 use std::fmt::{self, Display};
 use std::fs;
-use std::io;
-use std::net::IpAddr;
+use std::io::{self, Read};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::attempts::{self, Attempt, Family, Outcome, Waiting};
+use serde_json::{Map, Value, json};
+
+use crate::attempts::{self, Attempt, Outcome, Waiting};
 use crate::configuration::{Configuration, settings_of};
 use crate::environment::Environment;
+use crate::finding::{Finding, Severity};
+use crate::nameservers::{self, NameServer};
 use crate::options::Options;
-use crate::output::{Failure, print, status};
+use crate::output::{Failure, reason, status};
 use crate::program::{self, Program};
-use crate::trial::{Answer, Lookup, NoAnswer, Trial};
-use crate::{library, mistakes, run};
-use egress_shim_core::settings::{self, PROGRAMS};
+use crate::report::{Report, escape, escape_short};
+use crate::target::Target;
+use crate::trial::{Answer, Answers, Lookup, NoAnswer, Trial};
+use crate::verdict::{self, SLOW, Seen, Service, Standing};
+use crate::{library, mistakes, process, run};
+use egress_shim_core::settings::{self, PROGRAMS, TABLE};
 
-/// Together less than ten seconds. glibc turns to a second name server after five.
+/// Together with the attempts less than ten seconds. glibc turns to a second name server after five.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(6);
+/// Each is looked up in two processes, and each of its addresses is tried, all at the same time.
+const MOST_HOSTS: usize = 16;
+/// A path or a value that is longer is shown in part.
+const LONGEST_SHOWN: usize = 4096;
 
-/// The last line and the exit status.
-struct Verdict(c_int, String);
-
-const REACHED: c_int = 0;
-const NOT_REACHED: c_int = 1;
-
-/// Checks a host.
+/// Checks hosts.
 ///
 /// # Errors
 /// What keeps the check itself from being made.
@@ -40,390 +48,53 @@ pub fn check(
     configuration: &Configuration,
     environment: &Environment,
 ) -> Result<c_int, Failure> {
-    let targets: Vec<_> = hosts.iter().map(|host| Target::parse(host)).collect::<Result<_, _>>()?;
-    if let Some(name) = command.first() {
-        find_program(name, &run::path(environment), options)?;
-    }
-    let mut worst = REACHED;
-    for target in &targets {
-        worst = worst.max(check_one(target, command, options, configuration, environment.clone())?);
-    }
-    Ok(worst)
-}
-
-fn check_one(
-    target: &Target,
-    command: &[OsString],
-    options: &Options,
-    configuration: &Configuration,
-    mut environment: Environment,
-) -> Result<c_int, Failure> {
-    tell("egress-shim", env!("CARGO_PKG_VERSION"))?;
-    let Verdict(status, line) = verdict(target, command, options, configuration, &mut environment)?;
-    print(&format!("{line}\n"))?;
-    Ok(status)
-}
-
-fn verdict(
-    target: &Target,
-    command: &[OsString],
-    options: &Options,
-    configuration: &Configuration,
-    environment: &mut Environment,
-) -> Result<Verdict, Failure> {
-    let host = &target.host;
+    let targets = targets(hosts)?;
+    let path = run::path(environment);
+    let file = command.first().map(|name| find_program(name, &path, options)).transpose()?;
+    let file = match file {
+        Some(file) => {
+            let program = program::examine(&file, &path)?;
+            Some((file, program))
+        }
+        None => None,
+    };
+    let report = Report::new("check", options.format);
+    report.line("egress-shim", env!("CARGO_PKG_VERSION"))?;
     for (index, setting) in settings_of(environment).into_iter().enumerate() {
-        tell(if index == 0 { "settings" } else { "" }, setting)?;
+        report.line(if index == 0 { "settings" } else { "" }, escape(setting.as_bytes()))?;
     }
     for problem in &configuration.problems {
-        tell("wrong", problem)?;
+        report.line("invalid", problem)?;
     }
     if !configuration.problems.is_empty() && !options.lenient {
-        let line = "a setting is wrong, see above: correct it, or COMMAND is not run";
-        return Ok(Verdict(status::SETTING, line.to_owned()));
+        let invalid = general(
+            "invalid-setting",
+            Severity::Error,
+            "a setting is invalid, see above".to_owned(),
+            "correct it, or COMMAND is not run",
+        );
+        let facts =
+            json!({ "settings": settings_json(environment), "invalid": configuration.problems });
+        return report.end_with(Some(status::SETTING), vec![invalid], "", facts);
     }
     let library = library::find(options.library.as_deref())?;
-    tell("library", library.display())?;
+    report.line("library", shown(&library))?;
     if configuration.is_off {
-        let line = "EGRESS_SHIM=off: the library does nothing; unset it";
-        return Ok(Verdict(NOT_REACHED, line.to_owned()));
+        let sentence = "EGRESS_SHIM=off: the library does nothing".to_owned();
+        let off = general("switched-off", Severity::Error, sentence, "unset it");
+        return report.end(vec![off], "", json!({ "settings": settings_json(environment) }));
     }
+    let check = Check { configuration, library: &library, path: &path, report: &report };
+    let tried = check.ask(&targets, file.as_ref(), environment)?;
+    check.finish(&targets, file.as_ref(), environment, tried)
+}
 
-    let path = run::path(environment);
-    let (file, program) = program_to_try(command, &path, &library, host, options)?;
-    if let Some(obstacle) = program.obstacle(&library) {
-        if !obstacle.loads {
-            tell("loaded", format_args!("no, not by {}", program.file.display()))?;
-            return Ok(Verdict(NOT_REACHED, format!("{}; {}", obstacle.why, obstacle.instead)));
-        }
-        tell("warning", format_args!("{}; {}", obstacle.why, obstacle.instead))?;
-    }
-
-    if !library::knows_questions(&library) {
-        let library = library.display();
-        let message = format!(
-            "{library} is of another version than this command, which cannot ask it; take both from one release"
-        );
+fn targets(hosts: &[OsString]) -> Result<Vec<Target>, Failure> {
+    if hosts.len() > MOST_HOSTS {
+        let message = format!("--check: at most {MOST_HOSTS} hosts at a time");
         return Err(Failure::new(status::FAILED, message));
     }
-    configuration.hand_on(environment);
-    run::preload(environment, &library);
-    if command.is_empty() {
-        // The program that is there is no program of the settings.
-        environment.remove(PROGRAMS.variable);
-    }
-    let mut waiting = Waiting::new("the resolver", LOOKUP_LIMIT);
-    let trial = Trial {
-        file: if program.is_text { Path::new("/bin/sh") } else { &file },
-        program: &program,
-        environment,
-        host,
-        port: target.port,
-        limit: LOOKUP_LIMIT,
-        is_harmless: command.is_empty()
-            && file
-                .file_name()
-                .is_some_and(|name| HARMLESS.iter().any(|harmless| name == *harmless)),
-    };
-    let [without, with] = trial.ask(|| waiting.tick())?;
-    let (without, with) = match (without, with) {
-        (Ok(without), Ok(with)) => (without, with),
-        (Err(why), _) | (_, Err(why)) => return not_loaded(&program, why),
-    };
-    tell("loaded", format_args!("yes, by {}", program.file.display()))?;
-
-    let name = |path: &Path| path.file_name().unwrap_or_default().as_bytes().to_vec();
-    let names = [name(&file), name(&program.file)];
-    let acts = command.is_empty()
-        || settings::is_program_selected(&configuration.programs, [&names[0], &names[1]]);
-    if !acts {
-        let line = "EGRESS_SHIM_PROGRAMS leaves this program out: the library does nothing in it";
-        tell("programs", line)?;
-    }
-    let list = configuration.allowlist();
-    let with_name = [&configuration.programs, &b","[..], &names[0]].concat();
-    let standing = Standing {
-        way_in: if settings::is_program_selected(&with_name, [&names[0], &names[1]]) {
-            format!("add --program {}", String::from_utf8_lossy(&names[0]))
-        } else {
-            "take !NAME of this program out of EGRESS_SHIM_PROGRAMS".to_owned()
-        },
-        acts,
-        is_listed: list.as_ref().is_some_and(|list| list.contains(host.as_bytes())),
-        rule: list.and_then(|list| Some(list.deciding(host.as_bytes())?.to_string())),
-    };
-    report_lookups(target, &standing, &without, &with)?;
-    let addresses = [&with, &without].into_iter().filter_map(|answer| match &answer.lookup {
-        Lookup::Addresses(addresses) => Some(addresses),
-        _ => None,
-    });
-    let tried = attempts::try_all(addresses.flatten(), target.port);
-    for attempt in &tried {
-        tell(attempt.family(), attempt)?;
-    }
-    report_keepalive(&with, configuration)?;
-    if is_other_pid_namespace() {
-        let line = "these settings are this shell's; those of the container's service: egress-shim --inspect 1";
-        tell("note", line)?;
-    }
-    Ok(judge(target, &standing, &without, &with, &tried))
-}
-
-fn report_lookups(
-    target: &Target,
-    standing: &Standing,
-    without: &Answer,
-    with: &Answer,
-) -> Result<(), Failure> {
-    if target.is_numeric() {
-        return tell("listed", "no: an address is never looked up, so no pattern matches it");
-    }
-    match (&standing.rule, standing.is_listed) {
-        (Some(rule), true) => tell("listed", format_args!("yes, by {rule}"))?,
-        (Some(rule), false) => tell("listed", format_args!("no, exempt by {rule}"))?,
-        (None, _) => tell("listed", "no")?,
-    }
-    tell("without", without)?;
-    tell("with", with)
-}
-
-fn report_keepalive(with: &Answer, configuration: &Configuration) -> Result<(), Failure> {
-    match (&with.keepalive, configuration.keepalive) {
-        (Some(seen), _) => tell("keepalive", format_args!("{seen} (read from a connection)")),
-        (None, Some(set)) => {
-            tell("keepalive", format_args!("{set} (as set: there is nothing to connect to)"))
-        }
-        (None, None) => tell("keepalive", "off"),
-    }
-}
-
-/// How the settings stand to the host and the program.
-struct Standing {
-    /// Whether the library acts in the program at all.
-    acts: bool,
-    is_listed: bool,
-    /// The pattern that decided.
-    rule: Option<String>,
-    /// What makes the library act in a program that `EGRESS_SHIM_PROGRAMS` leaves out.
-    way_in: String,
-}
-
-/// What the lookups and the attempts come to.
-fn judge(
-    target: &Target,
-    standing: &Standing,
-    without: &Answer,
-    with: &Answer,
-    tried: &[Attempt],
-) -> Verdict {
-    let (host, port) = (&target.host, target.port);
-    let not_reached = |line: String| Verdict(NOT_REACHED, line);
-    let [ipv4, ipv6] = [true, false].map(|is_ipv4| Family::of(tried, is_ipv4));
-    let cure = match (&standing.rule, standing.is_listed) {
-        (_, true) if !standing.acts => standing.way_in.clone(),
-        _ if !standing.acts => format!("{}, and add --ipv4-only {host}", standing.way_in),
-        (Some(rule), false) => format!("take {rule} out of the list, and add --ipv4-only {host}"),
-        _ => format!("add --ipv4-only {host}"),
-    };
-    let addresses = match &with.lookup {
-        Lookup::Addresses(addresses) => addresses,
-        Lookup::Silent | Lookup::Error(libc::EAI_AGAIN | libc::EAI_FAIL | libc::EAI_SYSTEM, _) => {
-            return not_reached(format!(
-                "the resolver does not answer, so whether {host} exists is not known: see /etc/resolv.conf"
-            ));
-        }
-        Lookup::Error(..) if matches!(without.lookup, Lookup::Addresses(_)) => {
-            return not_reached(match ipv6 {
-                Family::Connected => format!(
-                    "{host} has no IPv4 address, but IPv6 reaches it: take it off the list, or add --ipv4-only '!{host}'"
-                ),
-                _ => format!("{host} has no IPv4 address, and IPv6 does not reach it from here"),
-            });
-        }
-        Lookup::Error(libc::EAI_NODATA, _) => {
-            return not_reached(format!(
-                "{host} has no address, says the resolver: is the name right?"
-            ));
-        }
-        Lookup::Error(..) => {
-            return not_reached(format!(
-                "{host} does not exist, says the resolver: is the name right?"
-            ));
-        }
-    };
-    let mut waited = None;
-    for address in addresses {
-        let Some(attempt) = tried.iter().find(|attempt| attempt.address == *address) else {
-            continue;
-        };
-        match attempt.outcome {
-            Outcome::Connected(_) if waited.is_none() => {
-                let advice = match ipv6 {
-                    Family::Silent if !standing.is_listed => {
-                        format!("; for programs that try IPv6 first, which is a black hole: {cure}")
-                    }
-                    _ => String::new(),
-                };
-                return Verdict(
-                    REACHED,
-                    format!("{host} is reached over {}{advice}", attempt.family()),
-                );
-            }
-            Outcome::Silent => waited = waited.or(Some(attempt)),
-            Outcome::Connected(_) | Outcome::Refused | Outcome::Unreachable(_) => {}
-        }
-    }
-    not_reached(match (ipv4, ipv6) {
-        (Family::Connected, Family::Silent) => format!("IPv6 is a black hole: {cure}"),
-        (Family::Connected, _) | (_, Family::Connected) if waited.is_some() => format!(
-            "{host} is reached, but only after a wait: {} does not answer",
-            waited.map(|attempt| attempt.address.to_string()).unwrap_or_default()
-        ),
-        (_, Family::Connected) => format!(
-            "IPv4 does not reach {host} here, but IPv6 does: take it off the list, or add --ipv4-only '!{host}'"
-        ),
-        (Family::Refused, Family::Silent) => format!(
-            "IPv6 is a black hole: {cure}; and {host} refuses port {port} over IPv4: is the port right?"
-        ),
-        (Family::Refused, _) | (_, Family::Refused) => {
-            format!("{host} refuses connections to port {port}: is the port right?")
-        }
-        (Family::None, Family::Silent) if target.is_numeric() => format!(
-            "{host} does not answer on port {port}: if IPv6 is a black hole here, use the host's name, and list that"
-        ),
-        (Family::Silent, _) | (_, Family::Silent) => {
-            format!(
-                "{host} does not answer on port {port}: is a firewall between, or no route back?"
-            )
-        }
-        _ => format!("{host} cannot be reached: there is no route to it from here"),
-    })
-}
-
-/// Whether nothing answered because nothing was loaded.
-fn not_loaded(program: &Program, why: NoAnswer) -> Result<Verdict, Failure> {
-    let file = program.file.display();
-    match why {
-        NoAnswer::NotLoaded(said) => {
-            for line in said.lines() {
-                tell("said", line)?;
-            }
-            tell("loaded", format_args!("no, not by {file}"))?;
-            let line = format!(
-                "the loader of {file} does not load the library: nothing of egress-shim works in it"
-            );
-            Ok(Verdict(NOT_REACHED, line))
-        }
-        NoAnswer::CannotStop(error) => Err(Failure::new(
-            status::FAILED,
-            format!(
-                "cannot look into {file} without running it: {error}; --check needs ptrace(2) and /proc"
-            ),
-        )),
-    }
-}
-
-// ------------------------------------------------------------------------------------------------ the host
-
-struct Target {
-    host: String,
-    port: u16,
-}
-
-impl Target {
-    fn parse(text: &OsStr) -> Result<Self, Failure> {
-        let wrong = |message: String| Failure::new(status::FAILED, message);
-        let Some(text) = text.to_str() else {
-            return Err(wrong(format!("--check {}: HOST must be a host name", text.display())));
-        };
-        if let Some((scheme, rest)) = text.split_once("://") {
-            let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-            let host = authority.rsplit('@').next().unwrap_or_default();
-            let port = if scheme == "http" && !host.contains(':') { ":80" } else { "" };
-            return Err(wrong(format!("{text} is a URL; give its host: --check {host}{port}")));
-        }
-        if let Ok(address) = text.parse::<IpAddr>() {
-            return Ok(Self { host: address.to_canonical().to_string(), port: 443 });
-        }
-        let (host, port) = match text.rsplit_once(':') {
-            Some((host, port)) => match port.parse() {
-                Ok(port) if port > 0 => (host, port),
-                _ => {
-                    return Err(wrong(format!(
-                        "--check {text}: PORT must be a number from 1 to 65535"
-                    )));
-                }
-            },
-            None => (text, 443),
-        };
-        let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-        let is_address = host.parse::<IpAddr>().is_ok();
-        if host.is_empty() || host.len() > 253 || !(is_address || host.bytes().all(is_name)) {
-            return Err(wrong(format!(
-                "--check {text}: HOST must be letters, digits, -, _ and dots, without scheme or path (other scripts as xn--...)"
-            )));
-        }
-        Ok(Self { host: host.to_owned(), port })
-    }
-
-    fn is_numeric(&self) -> bool {
-        self.host.parse::<IpAddr>().is_ok()
-    }
-}
-
-// --------------------------------------------------------------------------------------------- the report
-
-/// Writes a line of the report.
-fn tell(label: &str, text: impl Display) -> Result<(), Failure> {
-    print(&format!("{label:<12}{text}\n"))
-}
-
-impl Display for Answer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.lookup {
-            Lookup::Addresses(addresses) => {
-                for (index, address) in addresses.iter().enumerate() {
-                    let space = if index == 0 { "" } else { " " };
-                    write!(f, "{space}{address}")?;
-                }
-                Ok(())
-            }
-            Lookup::Silent => write!(f, "no answer in {} s", LOOKUP_LIMIT.as_secs()),
-            Lookup::Error(libc::EAI_NONAME | libc::EAI_NODATA, _) => {
-                f.write_str("does not resolve")
-            }
-            Lookup::Error(libc::EAI_AGAIN, _) => f.write_str("the resolver does not answer"),
-            Lookup::Error(libc::EAI_SYSTEM, errno) => {
-                write!(f, "the resolver fails ({})", io::Error::from_raw_os_error(*errno))
-            }
-            Lookup::Error(code, _) => write!(f, "the resolver fails (getaddrinfo: {code})"),
-        }
-    }
-}
-
-// ---------------------------------------------------------------------------------------------- the place
-
-/// COMMAND, or a program that is there: the file that is executed, and the program that it comes to.
-fn program_to_try(
-    command: &[OsString],
-    path: &OsStr,
-    library: &Path,
-    host: &str,
-    options: &Options,
-) -> Result<(PathBuf, Program), Failure> {
-    match command.first() {
-        Some(name) => {
-            let file = find_program(name, path, options)?;
-            let program = program::examine(&file, path)?;
-            Ok((file, program))
-        }
-        None => any_dynamic_program(path, library).ok_or_else(|| {
-            let why =
-                "there is no dynamically linked program here to try the library in; name yours";
-            Failure::new(status::FAILED, format!("{why}: --check {host} -- COMMAND"))
-        }),
-    }
+    hosts.iter().map(|host| Target::parse(host)).collect()
 }
 
 /// The file of COMMAND.
@@ -434,11 +105,525 @@ fn find_program(name: &OsStr, path: &OsStr, options: &Options) -> Result<PathBuf
     })
 }
 
+/// What a check needs to know.
+struct Check<'a> {
+    configuration: &'a Configuration,
+    library: &'a Path,
+    path: &'a OsStr,
+    report: &'a Report,
+}
+
+/// What came of trying the library.
+struct Tried {
+    /// The program that has loaded it, or would not.
+    program: Option<PathBuf>,
+    /// Why it is not loaded.
+    not_loaded: Option<String>,
+    /// About COMMAND, not about a host.
+    findings: Vec<Finding>,
+    /// Of each host.
+    answers: Vec<[Answer; 2]>,
+}
+
+type File = (PathBuf, Program);
+
+impl Check<'_> {
+    /// Asks the library in COMMAND, or in another program where COMMAND cannot load it or there is none.
+    fn ask(
+        &self,
+        targets: &[Target],
+        command: Option<&File>,
+        environment: &Environment,
+    ) -> Result<Tried, Failure> {
+        let mut tried =
+            Tried { program: None, not_loaded: None, findings: Vec::new(), answers: Vec::new() };
+        if let Some((_, program)) = command {
+            program.refuse_foreign(self.library)?;
+            tried.program = Some(program.file.clone());
+            if let Some(obstacle) = program.obstacle(self.library) {
+                if !obstacle.loads {
+                    tried.not_loaded = Some(obstacle.why.clone());
+                }
+                let code = if obstacle.loads { "go-program" } else { "not-loaded" };
+                let is_fine = obstacle.loads && looks_up_by_libc(environment);
+                let severity = if is_fine { Severity::Note } else { Severity::Warning };
+                tried.findings.push(general(code, severity, obstacle.why, obstacle.instead));
+            }
+        }
+        let usable = command.filter(|_| tried.not_loaded.is_none());
+        let other =
+            if usable.is_none() { any_dynamic_program(self.path, self.library) } else { None };
+        let Some((file, program)) = usable.or(other.as_ref()) else {
+            if command.is_none() {
+                let why = "there is no dynamically linked program here to try the library in";
+                tried.not_loaded = Some(why.to_owned());
+                let host = &targets[0].host;
+                let action = format!("name yours: egress-shim --check {host} -- COMMAND");
+                tried.findings.push(general(
+                    "no-program",
+                    Severity::Warning,
+                    why.to_owned(),
+                    &action,
+                ));
+            }
+            tried.answers = Self::look_up(targets);
+            return Ok(tried);
+        };
+        let asked = self.ask_in(file, program, usable.is_none(), environment, targets)?;
+        for pair in asked {
+            match pair {
+                [Ok(without), Ok(with)] => {
+                    // A program that does not load it gets libc's own answer.
+                    let with = if tried.not_loaded.is_some() { without.clone() } else { with };
+                    tried.answers.push([without, with]);
+                }
+                [Err(why), _] | [_, Err(why)] => {
+                    self.not_loaded(program, why, &mut tried)?;
+                    tried.answers = Self::look_up(targets);
+                    return Ok(tried);
+                }
+            }
+        }
+        if tried.not_loaded.is_none() {
+            tried.program = Some(program.file.clone());
+        }
+        Ok(tried)
+    }
+
+    fn ask_in(
+        &self,
+        file: &Path,
+        program: &Program,
+        is_other: bool,
+        environment: &Environment,
+        targets: &[Target],
+    ) -> Result<Vec<Answers>, Failure> {
+        if !library::knows_questions(self.library) {
+            let library = shown(self.library);
+            let message = format!(
+                "{library} is of another version than this command, which cannot ask it; take both from one release"
+            );
+            return Err(Failure::new(status::FAILED, message));
+        }
+        let mut environment = environment.clone();
+        self.configuration.hand_on(&mut environment);
+        run::preload(&mut environment, self.library);
+        if is_other {
+            // The program that is there is not one of the settings.
+            environment.remove(PROGRAMS.variable);
+        }
+        let is_harmless = |name: &OsStr| HARMLESS.iter().any(|harmless| name == *harmless);
+        let trial = Trial {
+            file: if program.is_text { Path::new("/bin/sh") } else { file },
+            program,
+            environment: &environment,
+            limit: LOOKUP_LIMIT,
+            is_harmless: is_other && file.file_name().is_some_and(is_harmless),
+        };
+        let mut waiting = Waiting::new("the resolver", LOOKUP_LIMIT);
+        trial.ask(targets, || waiting.tick())
+    }
+
+    /// The loader has not brought the library in, or nobody can know.
+    fn not_loaded(
+        &self,
+        program: &Program,
+        why: NoAnswer,
+        tried: &mut Tried,
+    ) -> Result<(), Failure> {
+        let file = shown(&program.file);
+        match why {
+            NoAnswer::NotLoaded(said) => {
+                for line in said.lines().take(20) {
+                    self.report.line("said", escape_short(line.as_bytes(), LONGEST_SHOWN))?;
+                }
+                let why = format!("the loader of {file} does not load the library");
+                tried.not_loaded = Some(why.clone());
+                let action = "nothing of egress-shim works in it";
+                tried.findings.push(general("not-loaded", Severity::Error, why, action));
+                Ok(())
+            }
+            NoAnswer::CannotStop(error) => Err(Failure::new(
+                status::FAILED,
+                format!(
+                    "cannot look into {file} without running it: {}; --check needs ptrace(2) and /proc",
+                    reason(&error)
+                ),
+            )),
+        }
+    }
+
+    /// Looks hosts up without any program: this command is static, and its libc asks the same name servers.
+    fn look_up(targets: &[Target]) -> Vec<[Answer; 2]> {
+        let start = Instant::now();
+        let lookups = targets.iter().map(|target| {
+            let (done, result) = mpsc::channel();
+            let host = target.host.clone();
+            thread::spawn(move || {
+                // A static glibc asks /etc/hosts for one family at a time.
+                let mut found = resolve(&host, libc::AF_INET6);
+                found.extend(resolve(&host, libc::AF_INET));
+                let _ = done.send((found, start.elapsed()));
+            });
+            result
+        });
+        let lookups: Vec<_> = lookups.collect();
+        let mut waiting = Waiting::new("the resolver", LOOKUP_LIMIT);
+        let mut answers = Vec::new();
+        for result in lookups {
+            let mut answer = Answer { lookup: Lookup::Silent, time: LOOKUP_LIMIT, keepalive: None };
+            while start.elapsed() < LOOKUP_LIMIT {
+                match result.recv_timeout(Duration::from_millis(100)) {
+                    Ok((found, time)) => {
+                        answer.time = time;
+                        answer.lookup = if found.is_empty() {
+                            Lookup::Error(libc::EAI_NONAME, 0)
+                        } else {
+                            Lookup::Addresses(found)
+                        };
+                        break;
+                    }
+                    Err(mpsc::RecvTimeoutError::Timeout) => waiting.tick(),
+                    Err(mpsc::RecvTimeoutError::Disconnected) => break,
+                }
+            }
+            answers.push([answer.clone(), answer]);
+        }
+        answers
+    }
+
+    /// Tries the addresses, judges, and reports.
+    fn finish(
+        &self,
+        targets: &[Target],
+        command: Option<&File>,
+        environment: &Environment,
+        tried: Tried,
+    ) -> Result<c_int, Failure> {
+        let Tried { program, not_loaded, mut findings, answers } = tried;
+        let by = program.as_deref().map(shown).unwrap_or_default();
+        match &not_loaded {
+            None => self.report.line("loaded", format_args!("yes, by {by}"))?,
+            Some(_) if by.is_empty() => {
+                self.report.line("loaded", "no, not by any program here")?;
+            }
+            Some(_) => self.report.line("loaded", format_args!("no, not by {by}"))?,
+        }
+        let standing = Standing { way_in: self.way_in(command), not_loaded };
+        if standing.way_in.is_some() {
+            let line =
+                "EGRESS_SHIM_PROGRAMS leaves this program out: the library does nothing in it";
+            self.report.line("programs", line)?;
+        }
+        for finding in proxies(environment, targets) {
+            self.report.line("proxy", &finding.sentence)?;
+            findings.push(finding);
+        }
+        findings.extend(command.and_then(|(file, program)| of_script(file, program)));
+        let service = service();
+        let hosts = self.gather(targets, answers, service.as_ref());
+        let mut of_hosts = Vec::new();
+        let mut reached = Vec::new();
+        for (seen, left_out) in &hosts {
+            if hosts.len() > 1 {
+                self.report.gap()?;
+                let Target { host, port } = &seen.target;
+                self.report.line("host", format_args!("{host} port {port}"))?;
+            }
+            self.report_host(seen, *left_out)?;
+            reached.extend(verdict::reached(seen));
+            of_hosts.extend(verdict::findings(seen, &standing));
+        }
+        if hosts.len() > 1 {
+            self.report.gap()?;
+        }
+        if let Some(line) = Self::about_service(service.as_ref()) {
+            self.report.line("service", line)?;
+        }
+        // Of two that are equally serious, the one about a host tells more.
+        of_hosts.append(&mut findings);
+        let facts = json!({
+            "settings": settings_json(environment),
+            "library": shown(self.library),
+            "program": (!by.is_empty()).then_some(by),
+            "loaded": standing.not_loaded.is_none(),
+            "hosts": hosts.iter().map(|(seen, _)| host_json(seen)).collect::<Vec<_>>(),
+        });
+        self.report.end(of_hosts, &reached.join(", "), facts)
+    }
+
+    /// What makes the library act in COMMAND, where the settings leave it out.
+    fn way_in(&self, command: Option<&File>) -> Option<String> {
+        let (file, program) = command?;
+        let name = |path: &Path| path.file_name().unwrap_or_default().as_bytes().to_vec();
+        let (file, program) = (name(file), name(&program.file));
+        let programs = &self.configuration.programs;
+        if settings::is_program_selected(programs, [&file, &program]) {
+            return None;
+        }
+        let with_name = [programs.as_slice(), b",", &file].concat();
+        Some(if settings::is_program_selected(&with_name, [&file, &program]) {
+            format!("add --program {}", escape(&file))
+        } else {
+            "take !NAME of this program out of EGRESS_SHIM_PROGRAMS".to_owned()
+        })
+    }
+
+    /// Tries the addresses of all hosts at the same time, and asks the name servers where a lookup has failed or
+    /// was slow. With each host, how many addresses of each family were not tried.
+    fn gather(
+        &self,
+        targets: &[Target],
+        answers: Vec<[Answer; 2]>,
+        service: Option<&RunningService>,
+    ) -> Vec<(Seen, [usize; 2])> {
+        let asks = targets.iter().zip(&answers).map(|(target, [without, with])| {
+            let is_fine = |answer: &Answer| {
+                matches!(answer.lookup, Lookup::Addresses(_)) && answer.time < SLOW
+            };
+            let is_wanted = !(target.is_numeric() || (is_fine(without) && is_fine(with)));
+            let host = target.host.clone();
+            is_wanted.then(|| thread::spawn(move || nameservers::ask(&host)))
+        });
+        let asks: Vec<_> = asks.collect();
+        let mut places = Vec::new();
+        let chosen: Vec<_> = targets
+            .iter()
+            .zip(&answers)
+            .map(|(target, [without, with])| {
+                let addresses = [with, without].into_iter().filter_map(addresses_of).flatten();
+                let (chosen, left_out) = attempts::choose(addresses);
+                let start = places.len();
+                places.extend(chosen.into_iter().map(|address| (address, target.port)));
+                (start..places.len(), left_out)
+            })
+            .collect();
+        let tried = attempts::try_all(places);
+        let list = self.configuration.allowlist();
+        let mut seen = Vec::new();
+        for (((target, [without, with]), (range, left_out)), ask) in
+            targets.iter().zip(answers).zip(chosen).zip(asks)
+        {
+            let host = target.host.as_bytes();
+            let rule = list.as_ref().and_then(|list| Some(list.deciding(host)?.to_string()));
+            seen.push((
+                Seen {
+                    target: target.clone(),
+                    is_listed: list.as_ref().is_some_and(|list| list.contains(host)),
+                    rule,
+                    without,
+                    with,
+                    tried: tried[range].to_vec(),
+                    servers: ask.and_then(|ask| ask.join().ok()).unwrap_or_default(),
+                    service: service.and_then(|service| Some((service.id, service.about(host)?))),
+                },
+                left_out,
+            ));
+        }
+        seen
+    }
+
+    fn report_host(&self, seen: &Seen, left_out: [usize; 2]) -> Result<(), Failure> {
+        let report = self.report;
+        if seen.target.is_numeric() {
+            report.line("listed", "no: an address is never looked up, so no pattern matches it")?;
+        } else {
+            match (&seen.rule, seen.is_listed) {
+                (Some(rule), true) => report.line("listed", format_args!("yes, by {rule}"))?,
+                (Some(rule), false) => {
+                    report.line("listed", format_args!("no, exempt by {rule}"))?;
+                }
+                (None, _) => report.line("listed", "no")?,
+            }
+            report.line("without", &seen.without)?;
+            report.line("with", &seen.with)?;
+        }
+        for NameServer { address, reply } in &seen.servers {
+            let server = NameServer { address: *address, reply: reply.clone() };
+            report.line("name server", server)?;
+        }
+        for attempt in &seen.tried {
+            report.line(attempt.family(), attempt)?;
+        }
+        for (family, count) in ["IPv4", "IPv6"].into_iter().zip(left_out).filter(|(_, n)| *n > 0) {
+            report.line(family, format_args!("{count} more, not tried"))?;
+        }
+        match (&seen.with.keepalive, self.configuration.keepalive) {
+            (Some(read), _) => {
+                report.line("keepalive", format_args!("{read} (read from a connection)"))
+            }
+            (None, Some(set)) => report
+                .line("keepalive", format_args!("{set} (as set: there is nothing to connect to)")),
+            (None, None) => report.line("keepalive", "off"),
+        }
+    }
+
+    /// What a container's first process has, which is not what its shell has.
+    fn about_service(service: Option<&RunningService>) -> Option<String> {
+        let service = service?;
+        let id = service.id;
+        let Some(settings) = &service.configuration else {
+            return Some(format!(
+                "PID {id} cannot be seen; these settings are this shell's: see egress-shim --inspect {id}"
+            ));
+        };
+        let loaded =
+            if service.has_library { "has the library" } else { "runs without the library" };
+        let list = settings.allowlist().filter(|_| service.has_library);
+        let lists = if list.is_some() { ", with its own settings" } else { "" };
+        Some(format!(
+            "PID {id} {loaded}{lists}; the settings above are this shell's: see egress-shim --inspect {id}"
+        ))
+    }
+}
+
+/// The addresses of a host of one family, each once; none where the lookup fails.
+fn resolve(host: &str, family: c_int) -> Vec<IpAddr> {
+    let Ok(host) = CString::new(host) else { return Vec::new() };
+    let mut found: Vec<IpAddr> = Vec::new();
+    // SAFETY: getaddrinfo(3) takes a C string, hints of which all zeros are valid, and a local for the list, which is
+    // read and freed only if it succeeds. Its addresses are as long as their family says.
+    unsafe {
+        let mut hints: libc::addrinfo = std::mem::zeroed();
+        hints.ai_family = family;
+        hints.ai_socktype = libc::SOCK_STREAM;
+        let mut list = std::ptr::null_mut();
+        if libc::getaddrinfo(host.as_ptr(), std::ptr::null(), &raw const hints, &raw mut list) != 0
+        {
+            return found;
+        }
+        let mut next: *const libc::addrinfo = list;
+        while let Some(node) = next.as_ref() {
+            next = node.ai_next;
+            let address: IpAddr = if node.ai_family == libc::AF_INET {
+                let address = node.ai_addr.cast::<libc::sockaddr_in>().read_unaligned();
+                Ipv4Addr::from_bits(u32::from_be(address.sin_addr.s_addr)).into()
+            } else {
+                let address = node.ai_addr.cast::<libc::sockaddr_in6>().read_unaligned();
+                IpAddr::from(address.sin6_addr.s6_addr).to_canonical()
+            };
+            if !found.contains(&address) {
+                found.push(address);
+            }
+        }
+        libc::freeaddrinfo(list);
+    }
+    found
+}
+
+fn addresses_of(answer: &Answer) -> Option<&Vec<IpAddr>> {
+    match &answer.lookup {
+        Lookup::Addresses(addresses) => Some(addresses),
+        _ => None,
+    }
+}
+
+fn general(code: &'static str, severity: Severity, sentence: String, action: &str) -> Finding {
+    Finding { code, severity, subject: String::new(), sentence, action: action.to_owned() }
+}
+
+fn shown(path: &Path) -> String {
+    escape_short(path.as_os_str().as_bytes(), LONGEST_SHOWN)
+}
+
+// ------------------------------------------------------------------------------------------------ the place
+
+/// Whether Go's lookups go through libc: `GODEBUG=netdns=cgo`.
+fn looks_up_by_libc(environment: &Environment) -> bool {
+    let value = environment.get("GODEBUG").unwrap_or_default();
+    value.split(|&byte| byte == b',').any(|part| part.starts_with(b"netdns=cgo"))
+}
+
+/// The proxies that the environment names. A program that uses one connects to it, not to the host.
+fn proxies(environment: &Environment, targets: &[Target]) -> Vec<Finding> {
+    const NAMES: [&str; 6] =
+        ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
+    let mut proxies: Vec<Finding> = Vec::new();
+    for name in NAMES {
+        let Some(value) = environment.get(name).filter(|value| !value.trim_ascii().is_empty())
+        else {
+            continue;
+        };
+        let value = String::from_utf8_lossy(value);
+        // Without user and password.
+        let (scheme, rest) = value.split_once("://").unwrap_or(("", &value));
+        let place = rest.split('/').next().unwrap_or_default();
+        let place = place.rsplit('@').next().unwrap_or_default();
+        if targets.iter().any(|target| place.split(':').next() == Some(&target.host)) {
+            continue;
+        }
+        let default = if place.rsplit(']').next().is_some_and(|end| end.contains(':')) {
+            ""
+        } else if scheme == "https" {
+            ":443"
+        } else {
+            ":80"
+        };
+        let place = escape_short(place.as_bytes(), 300);
+        let sentence = format!(
+            "{name} names {place}: a program that uses it connects to that, not to the host"
+        );
+        let action = format!("check it too: egress-shim --check {place}{default}");
+        if proxies.iter().all(|known| known.action != action) {
+            proxies.push(general("proxy", Severity::Note, sentence, &action));
+        }
+    }
+    proxies
+}
+
+/// A script of a shell: the library is in the shell, and what that starts may have lost it.
+fn of_script(file: &Path, program: &Program) -> Option<Finding> {
+    const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "busybox", "ksh", "mksh", "zsh"];
+    const LONGEST: u64 = 64 << 10;
+    let is_script = program.is_text || program.file != file;
+    let real = fs::canonicalize(&program.file).unwrap_or_else(|_| program.file.clone());
+    let is_shell = [&program.file, &real]
+        .iter()
+        .any(|file| file.file_name().is_some_and(|name| SHELLS.iter().any(|shell| name == *shell)));
+    if !is_script || !(is_shell || program.is_text) {
+        return None;
+    }
+    let mut text = Vec::new();
+    let _ = fs::File::open(file).and_then(|file| file.take(LONGEST).read_to_end(&mut text));
+    let file = shown(file);
+    Some(match line_that_replaces_preload(&text) {
+        Some(line) => general(
+            "script-sets-preload",
+            Severity::Warning,
+            format!(
+                "line {line} of {file} sets LD_PRELOAD, so what it starts then runs without the library"
+            ),
+            "write LD_PRELOAD=...:$LD_PRELOAD there, or let it end with: exec egress-shim -- \"$@\"",
+        ),
+        None => general(
+            "script",
+            Severity::Note,
+            format!("{file} is a script, and what it starts cannot be known"),
+            "once it runs: egress-shim --inspect PID",
+        ),
+    })
+}
+
+/// The number of the line that gives `LD_PRELOAD` a value without the one that it has.
+fn line_that_replaces_preload(text: &[u8]) -> Option<usize> {
+    const NAME: &[u8] = b"LD_PRELOAD=";
+    let text = String::from_utf8_lossy(text);
+    let mut lines = text.lines().zip(1..);
+    let found = lines.find(|(line, _)| {
+        let line = line.trim_start();
+        let sets = line.as_bytes().windows(NAME.len()).any(|part| part == NAME);
+        let unsets = line.starts_with("unset ") && line.contains("LD_PRELOAD");
+        let keeps = line.contains("$LD_PRELOAD") || line.contains("${LD_PRELOAD");
+        !line.starts_with('#') && (sets || unsets) && !keeps
+    });
+    found.map(|(_, number)| number)
+}
+
 /// Programs that may be run without arguments, though they should not get that far.
 const HARMLESS: [&str; 4] = ["true", "false", "env", "ls"];
 
-/// Any program that the library can be tried in.
-fn any_dynamic_program(path: &OsStr, library: &Path) -> Option<(PathBuf, Program)> {
+/// Any program that the library can be tried in. This command itself is static, and none.
+fn any_dynamic_program(path: &OsStr, library: &Path) -> Option<File> {
     let usual = HARMLESS.iter().filter_map(|name| program::find(OsStr::new(name), path).ok());
     let directories = path.as_bytes().split(|&byte| byte == b':').map(OsStr::from_bytes);
     let others = directories
@@ -450,13 +635,181 @@ fn any_dynamic_program(path: &OsStr, library: &Path) -> Option<(PathBuf, Program
         .chain(others)
         .chain([fs::read_link(&first).unwrap_or(first)])
         .filter_map(|file| program::examine(&file, path).ok().map(|program| (file, program)))
-        .find(|(_, program)| program.elf.is_some() && program.obstacle(library).is_none())
+        .find(|(_, program)| program.interpreter().is_some() && program.obstacle(library).is_none())
 }
 
-/// Whether this is a container, as far as processes are concerned, and not its first process.
-fn is_other_pid_namespace() -> bool {
+/// A container's service: its first process, or the first that has the library.
+struct RunningService {
+    id: u32,
+    has_library: bool,
+    /// Its settings; `None` if they cannot be seen.
+    configuration: Option<Configuration>,
+}
+
+impl RunningService {
+    /// How it stands to a host.
+    fn about(&self, host: &[u8]) -> Option<Service> {
+        let configuration = self.configuration.as_ref()?;
+        if !self.has_library || configuration.is_off {
+            return Some(Service::HasNoLibrary);
+        }
+        let list = configuration.allowlist()?;
+        Some(if list.contains(host) { Service::Lists } else { Service::DoesNotList })
+    }
+}
+
+/// The service, if this is a container as far as processes are concerned, and not its first process.
+fn service() -> Option<RunningService> {
     /// `PROC_PID_INIT_INO` in the kernel's `include/linux/proc_ns.h`.
     const OF_THE_HOST: u64 = 0xefff_fffc;
-    std::process::id() != 1
-        && fs::metadata("/proc/self/ns/pid").is_ok_and(|namespace| namespace.ino() != OF_THE_HOST)
+    /// So many processes are looked at.
+    const MOST: usize = 256;
+    let namespace = fs::metadata("/proc/self/ns/pid").ok()?;
+    if std::process::id() == 1 || namespace.ino() == OF_THE_HOST {
+        return None;
+    }
+    let ids = fs::read_dir("/proc")
+        .ok()?
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut ids: Vec<u32> = ids.filter(|id| *id != std::process::id()).take(MOST).collect();
+    ids.sort_unstable();
+    let id = ids.iter().copied().find(|id| process::library_in(*id).is_some());
+    let has_library = id.is_some();
+    let id = id.unwrap_or(1);
+    let configuration = environment_of(id).map(|environment| {
+        Configuration::of_running(&environment, Path::new(&format!("/proc/{id}/root")))
+    });
+    Some(RunningService { id, has_library, configuration })
+}
+
+fn environment_of(id: u32) -> Option<Environment> {
+    const LONGEST: u64 = 6 << 20;
+    let mut bytes = Vec::new();
+    let file = fs::File::open(format!("/proc/{id}/environ")).ok()?;
+    file.take(LONGEST).read_to_end(&mut bytes).ok()?;
+    Some(Environment::of_bytes(&bytes))
+}
+
+// --------------------------------------------------------------------------------------------- the report
+
+impl Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.lookup {
+            Lookup::Addresses(addresses) => {
+                for address in addresses {
+                    write!(f, "{address} ")?;
+                }
+            }
+            Lookup::Silent => return write!(f, "no answer in {} s", LOOKUP_LIMIT.as_secs()),
+            Lookup::Error(libc::EAI_NONAME | libc::EAI_NODATA, _) => {
+                f.write_str("does not resolve ")?;
+            }
+            Lookup::Error(libc::EAI_SYSTEM, errno) => {
+                let error = io::Error::from_raw_os_error(*errno);
+                write!(f, "the resolver fails: {} ", reason(&error))?;
+            }
+            Lookup::Error(libc::EAI_AGAIN, _) => f.write_str("the resolver does not answer ")?,
+            Lookup::Error(code, _) => write!(f, "the resolver fails (getaddrinfo: {code}) ")?,
+        }
+        write!(f, "({} ms)", self.time.as_millis())
+    }
+}
+
+fn settings_json(environment: &Environment) -> Value {
+    let set = TABLE.iter().filter_map(|row| {
+        Some((row.variable.to_owned(), Value::from(escape(environment.get(row.variable)?))))
+    });
+    Value::Object(set.collect::<Map<_, _>>())
+}
+
+fn host_json(seen: &Seen) -> Value {
+    let lookup = |answer: &Answer| {
+        let addresses = addresses_of(answer).into_iter().flatten().map(ToString::to_string);
+        json!({
+            "addresses": addresses.collect::<Vec<_>>(),
+            "error": match answer.lookup {
+                Lookup::Addresses(_) => Value::Null,
+                Lookup::Error(code, _) => code.into(),
+                Lookup::Silent => "silent".into(),
+            },
+            "milliseconds": milliseconds(answer.time),
+        })
+    };
+    let attempt = |attempt: &Attempt| {
+        json!({
+            "address": attempt.address.to_string(),
+            "family": attempt.family(),
+            "outcome": attempt.outcome.name(),
+            "milliseconds": match attempt.outcome {
+                Outcome::Connected(time) => milliseconds(time).into(),
+                _ => Value::Null,
+            },
+        })
+    };
+    let server = |server: &NameServer| json!({ "address": server.address.to_string(), "outcome": server.reply.name() });
+    json!({
+        "host": seen.target.host,
+        "port": seen.target.port,
+        "listed": seen.is_listed,
+        "rule": seen.rule,
+        "without": lookup(&seen.without),
+        "with": lookup(&seen.with),
+        "attempts": seen.tried.iter().map(attempt).collect::<Vec<_>>(),
+        "name_servers": seen.servers.iter().map(server).collect::<Vec<_>>(),
+        "keepalive": seen.with.keepalive.as_ref().map(|keepalive| json!({
+            "on": keepalive.is_on,
+            "idle": keepalive.idle,
+            "interval": keepalive.interval,
+            "count": keepalive.count,
+            "user_timeout": keepalive.milliseconds / 1000,
+        })),
+    })
+}
+
+fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_script_that_replaces_ld_preload_is_told_from_one_that_keeps_it() {
+        for (text, line) in [
+            ("#!/bin/sh\nexec \"$@\"\n", None),
+            ("#!/bin/bash\nexport LD_PRELOAD=libjemalloc.so.2\nexec \"$@\"\n", Some(2)),
+            ("#!/bin/sh\nLD_PRELOAD=x:$LD_PRELOAD app\n", None),
+            ("#!/bin/sh\nexport LD_PRELOAD=\"${LD_PRELOAD}:x\"\n", None),
+            ("#!/bin/sh\n# LD_PRELOAD=x\n", None),
+            ("#!/bin/sh\n\nunset LD_PRELOAD\n", Some(3)),
+        ] {
+            assert_eq!(line_that_replaces_preload(text.as_bytes()), line, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_proxy_is_named_once_and_without_its_password() {
+        let entries =
+            b"HTTPS_PROXY=http://me:secret@proxy.test:3128/\0https_proxy=http://proxy.test:3128\0\
+                        ALL_PROXY=socks.test\0http_proxy=\0";
+        let environment = Environment::of_bytes(entries);
+        let target = Target { host: "a.test".to_owned(), port: 443 };
+        let actions: Vec<_> =
+            proxies(&environment, &[target]).into_iter().map(|found| found.action).collect();
+        let wanted = ["proxy.test:3128", "socks.test:80"]
+            .map(|place| format!("check it too: egress-shim --check {place}"));
+        assert_eq!(actions, wanted);
+        let itself = Target { host: "proxy.test".to_owned(), port: 3128 };
+        assert_eq!(proxies(&environment, &[itself]).len(), 1, "it is checked already");
+    }
+
+    #[test]
+    fn go_looks_up_by_libc_where_it_is_told_to() {
+        let by_libc = |entry: &[u8]| looks_up_by_libc(&Environment::of_bytes(entry));
+        assert!(by_libc(b"GODEBUG=x=1,netdns=cgo+1"));
+        assert!(!by_libc(b"GODEBUG=netdns=go"));
+        assert!(!by_libc(b""));
+    }
 }

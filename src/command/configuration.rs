@@ -121,6 +121,18 @@ impl Configuration {
         configuration.keepalive.ok_or_else(|| Failure::new(status::FAILED, off))
     }
 
+    /// Reads the settings of a running process, and its list, below the root that it sees.
+    pub fn of_running(environment: &Environment, root: &Path) -> Self {
+        let (mut configuration, settings) = Self::parse(environment, &mut |_| {});
+        if let Some(path) = settings.ipv4_only_file {
+            let start = path.iter().position(|&byte| byte != b'/').unwrap_or(path.len());
+            let below = root.join(OsStr::from_bytes(&path[start..]));
+            let text = read(below.as_os_str().as_bytes());
+            configuration.file = text.ok().map(|text| (path.to_vec(), text));
+        }
+        configuration
+    }
+
     fn parse<'a>(
         environment: &'a Environment,
         report: settings::Report<'_>,

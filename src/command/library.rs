@@ -10,7 +10,6 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use egress_shim_core::elf::Elf;
-use egress_shim_core::question::LOADED;
 use egress_shim_core::settings::IPV4_ONLY;
 
 use crate::output::{Failure, status};
@@ -52,6 +51,9 @@ pub fn find(given: Option<&OsStr>) -> Result<PathBuf, Failure> {
     }
     if program::elf_of(library).is_none() {
         return refuse(" is not a shared library");
+    }
+    if version_of(library).is_none() {
+        return refuse(" is a library, but not that of egress-shim");
     }
     Ok(library.clone())
 }
@@ -123,8 +125,7 @@ pub fn is_ours(path: &[u8]) -> bool {
 
 /// Whether the library is of this version, and so answers what `--check` asks (src/check.rs).
 pub fn knows_questions(library: &Path) -> bool {
-    let answer = LOADED.as_bytes();
-    fs::read(library).is_ok_and(|bytes| bytes.windows(answer.len()).any(|part| part == answer))
+    version_of(library).is_some_and(|version| version.is_this())
 }
 
 /// What a library of ours says of itself.

@@ -13,7 +13,9 @@
 //! | [`library`] | where the library is |
 //! | [`program`] | what the kernel and the loader make of COMMAND |
 //! | [`run`] | execve(2) |
-//! | [`check`], [`trial`], [`attempts`] | `--check`, the question to the library in a program, the connections that are tried |
+//! | [`check`] | `--check`: what is gathered, and the report |
+//! | [`verdict`] | the judge of `--check` |
+//! | [`target`], [`trial`], [`attempts`], [`nameservers`] | what is checked; the question to the library in a program; the connections and the name servers that are tried |
 //! | [`inspect`] | `--inspect`: the judge of processes and their connections |
 //! | [`process`], [`sockets`], [`names`] | what is gathered: processes, their sockets, the names of their peers |
 //! | [`finding`], [`report`] | what there is to say, and how: text or JSON, foreign bytes escaped |
@@ -36,6 +38,7 @@ mod inspect;
 mod library;
 mod mistakes;
 mod names;
+mod nameservers;
 mod options;
 mod output;
 #[cfg(feature = "pages")]
@@ -48,7 +51,9 @@ mod rescue;
 mod run;
 mod sock_destroy;
 mod sockets;
+mod target;
 mod trial;
+mod verdict;
 
 use std::ffi::{CStr, OsStr, OsString, c_char, c_int};
 use std::os::unix::ffi::OsStrExt;
@@ -111,6 +116,7 @@ fn act(words: &[OsString]) -> Result<c_int, Failure> {
         ..failure
     })?;
     let program = program::examine(&file, &path)?;
+    program.refuse_foreign(&library)?;
     if let Some(obstacle) = program.obstacle(&library) {
         say(format_args!("warning: {}; {}", obstacle.why, obstacle.instead));
     }

@@ -18,7 +18,7 @@ use egress_shim_core::settings::{KEEPALIVE, Row, TABLE, ValueKind};
 pub struct Options {
     /// Variables and the values that options give them, in the order of the table.
     pub settings: Vec<(&'static Row, OsString)>,
-    /// Whether COMMAND runs in spite of a wrong setting.
+    /// Whether COMMAND runs even if a setting is invalid.
     pub lenient: bool,
     /// The path of `--library`.
     pub library: Option<OsString>,
@@ -45,7 +45,7 @@ pub enum Task {
 }
 
 const ABOUT: &str = "\
-Runs COMMAND with libegress_shim.so preloaded, so that, COMMAND unchanged,
+Runs COMMAND with libegress_shim.so preloaded, so that, without changing COMMAND:
   - the hosts you list resolve to IPv4 addresses only: no IPv6 black hole;
   - each outbound TCP connection sends keepalive probes: no NAT forgets it.
 COMMAND takes over this very process: its PID, signals, descriptors and exit
@@ -62,7 +62,8 @@ Usage: {usage}
 
 {about}
 
-Options ('--option VALUE' or '--option=VALUE'; the first other word is COMMAND):
+Options ('--option VALUE' or '--option=VALUE'; COMMAND starts at the first word
+that is not an option):
 {options}{after-help}";
 
 const PATTERNS: &str = "\
@@ -76,13 +77,13 @@ directory of egress-shim itself (links resolved), ../lib and ../lib/egress-shim
 from there, /usr/local/lib, /usr/lib, /usr/lib/MACHINE-linux-gnu.
 
 Exit status: COMMAND's own, or
-   78  a setting is wrong (the message names it)
+   78  a setting is invalid (the message names it)
   125  egress-shim itself failed: wrong usage, no library
   126  COMMAND was found but cannot be run
   127  COMMAND was not found
-Of --check: 0 if the host is reached with these settings, 1 if it is not, or
-only after a wait. Of --inspect: 0 if nothing is amiss, 1 if something is.
-Of --rescue: 0 if all is rescued or nothing was wrong, 1 if something is left.
+--check exits with 0 if each HOST is reached with these settings, 1 if one is
+not, or only after a wait. --inspect exits with 0 if it finds no problem, else
+1. --rescue exits with 0 if nothing is left to rescue, else 1.
 
 Example:
   egress-shim --ipv4-only api.openai.com --keepalive idle=45 -- python3 app.py";
@@ -106,7 +107,7 @@ pub fn definition() -> Command {
     }
     let library =
         value("library", "library", "PATH", "the library to preload (default: see below)");
-    let check = "run nothing; say whether the library gets loaded, what HOST resolves to without and with \
+    let check = "run nothing; report whether the library loads, what HOST resolves to with and without \
                  it, whether PORT answers over IPv4 and IPv6, and what to do (default: port 443)";
     let inspect = "look at running processes, each with its descendants: the library, the settings, the TCP \
                    connections, what is wrong, and what to do (default: every process); in a container, PID is 1";
@@ -116,7 +117,7 @@ pub fn definition() -> Command {
     command
         .arg(library.overrides_with("library").value_hint(ValueHint::FilePath))
         .arg(Arg::new("lenient").long("lenient").action(ArgAction::SetTrue).help(
-            "run COMMAND in spite of a wrong setting, which is ignored (default: report it and exit 78)",
+            "run COMMAND even if a setting is invalid; that setting is ignored (default: report it and exit 78)",
         ))
         .arg(Arg::new("print-environment").long("print-environment").action(ArgAction::SetTrue).help(
             "run nothing; print the variables that COMMAND would get, NAME=VALUE on each line",
@@ -127,7 +128,7 @@ pub fn definition() -> Command {
             Arg::new("json")
                 .long("json")
                 .action(ArgAction::SetTrue)
-                .help("print the report of --inspect or --rescue as one JSON document"),
+                .help("print the report of --check, --inspect or --rescue as one JSON document"),
         )
         .arg(value("rescue", "rescue", "PID", rescue))
         .arg(Arg::new("dry-run").long("dry-run").action(ArgAction::SetTrue).help(
@@ -181,8 +182,11 @@ fn after_help() -> String {
             let _ = writeln!(text, "  {variable:width$}  {line}");
         }
     }
-    let _ =
-        writeln!(text, "  {:width$}  the library goes first; what is there is kept", "LD_PRELOAD");
+    let _ = writeln!(
+        text,
+        "  {:width$}  egress-shim's library is put first; others are kept",
+        "LD_PRELOAD"
+    );
     text + "\n" + OUTRO
 }
 

@@ -157,6 +157,24 @@ impl Program {
         Some(Path::new(OsStr::from_bytes(path)))
     }
 
+    /// Refuses a library that is neither for this program nor for programs like this command.
+    ///
+    /// # Errors
+    /// It is for another architecture.
+    pub fn refuse_foreign(&self, library: &Path) -> Result<(), Failure> {
+        let architecture = |file: &Path| elf_of(file).map(|elf| elf.architecture);
+        let (Some(elf), Some(ours)) = (&self.elf, architecture(library)) else { return Ok(()) };
+        if ours == elf.architecture || architecture(Path::new("/proc/self/exe")) == Some(ours) {
+            return Ok(());
+        }
+        let (library, file) = (library.display(), self.file.display());
+        let message = format!(
+            "{library} is {ours}, but {file} is {}: take the library that is made for it",
+            elf.architecture
+        );
+        Err(Failure::new(status::FAILED, message))
+    }
+
     /// What keeps the library from doing its work in this program, if anything does.
     pub fn obstacle(&self, library: &Path) -> Option<Obstacle> {
         // Another one of us puts the library into what it runs.

@@ -62,12 +62,27 @@ impl Report {
     /// Standard output cannot be written to.
     pub fn end(
         &self,
+        findings: Vec<Finding>,
+        nothing: &str,
+        facts: Value,
+    ) -> Result<c_int, Failure> {
+        self.end_with(None, findings, nothing, facts)
+    }
+
+    /// The same, with an exit status of its own.
+    ///
+    /// # Errors
+    /// Standard output cannot be written to.
+    pub fn end_with(
+        &self,
+        status: Option<c_int>,
         mut findings: Vec<Finding>,
         nothing: &str,
         facts: Value,
     ) -> Result<c_int, Failure> {
         finding::sort(&mut findings);
-        let status = c_int::from(findings.first().is_some_and(Finding::is_wrong));
+        let is_wrong = findings.first().is_some_and(Finding::is_wrong);
+        let status = status.unwrap_or(c_int::from(is_wrong));
         let verdict = verdict(&findings, nothing);
         if self.format == Format::Json {
             let mut document = json!({

@@ -1,6 +1,6 @@
 //! A trial: a program is started as COMMAND would be, and the library that its loader brings in answers a
 //! question before `main` (src/check.rs). The program itself never runs: where the library does not answer, the
-//! process is stopped at its entry point.
+//! process is ended at its entry point.
 
 use std::ffi::CString;
 use std::fs;
@@ -16,67 +16,87 @@ use std::time::{Duration, Instant};
 use libc::{c_int, c_long, c_ulong, pid_t};
 
 use crate::environment::{Environment, pointers};
-use crate::output::{Failure, status};
+use crate::output::{Failure, reason, status};
 use crate::process;
 use crate::program::Program;
+use crate::target::Target;
 use egress_shim_core::question::{Keepalive, Line, Question};
 use egress_shim_core::settings::CHECK;
 
 /// What became of a lookup.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     Addresses(Vec<IpAddr>),
-    /// What getaddrinfo(3) said, and errno.
+    /// The status of getaddrinfo(3), and errno.
     Error(c_int, c_int),
     /// No answer within the limit.
     Silent,
 }
 
-/// What the library answered.
+/// The library's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     /// What became of the lookup.
     pub lookup: Lookup,
+    /// How long it took.
+    pub time: Duration,
     /// What the socket has; `None` if there was nothing to connect to.
     pub keepalive: Option<Keepalive>,
 }
 
 /// Why there is no answer.
+#[derive(Debug)]
 pub enum NoAnswer {
-    /// The loader has not brought the library in. What was said meanwhile.
+    /// The loader has not brought the library in. What the process wrote meanwhile.
     NotLoaded(String),
     /// The program cannot be stopped at its entry point here.
     CannotStop(io::Error),
 }
 
-/// What is to be asked about.
+/// How to ask.
 pub struct Trial<'a> {
     /// The file that is executed, and the program that it comes to.
     pub file: &'a Path,
     pub program: &'a Program,
     /// With the library in `LD_PRELOAD`.
     pub environment: &'a Environment,
-    /// A name or an address, of at most 253 bytes.
-    pub host: &'a str,
-    /// Where the socket connects to, 1 to 65535.
-    pub port: u16,
-    /// How long the answers may take, both together.
+    /// How long the answers may take, all together.
     pub limit: Duration,
     /// Whether nothing is lost if it does run, where it cannot be stopped.
     pub is_harmless: bool,
 }
+
+/// The answers about one host: libc's own, and with the library.
+pub type Answers = [Result<Answer, NoAnswer>; 2];
 
 /// A process that has been started.
 struct Process {
     pid: pid_t,
     answer: Output,
     said: Output,
-    /// Where it stops, and the instruction that was there.
-    breakpoint: Option<Breakpoint>,
-    /// Whether it has gone on from there.
-    is_late: bool,
-    /// How: nothing to say of it where it was ended here.
-    ended: Option<io::Result<Option<ExitStatus>>>,
+    stage: Stage,
+    /// When the lookup began and ended, as far as it was seen.
+    began: Option<Instant>,
+    ended: Option<Instant>,
 }
 
+/// How far a process has come.
+enum Stage {
+    /// execve(2) has not stopped it yet.
+    Starting,
+    /// The loader runs; it will stop at the breakpoint, the program's entry point. None where that could not be set.
+    Loading(Option<Breakpoint>),
+    /// It has gone on from its entry point: musl runs the constructors there.
+    Constructing,
+    /// It has ended, with this status, or was ended here.
+    Ended(Option<ExitStatus>),
+    /// It could not be stopped at its entry point, and was ended.
+    Failed(io::Error),
+    /// It ended before it executed anything.
+    Refused,
+}
+
+/// Where a process stops, and the instruction that was there.
 struct Breakpoint {
     place: usize,
     word: c_long,
@@ -89,35 +109,44 @@ struct Output {
 }
 
 impl Trial<'_> {
-    /// Asks at the same time about libc's own lookup and about one with the library. `wait` is called again
+    /// Asks at the same time about each host, libc's own lookup and one with the library. `wait` is called again
     /// and again while the answers are not there.
     ///
     /// # Errors
     /// No process can be started.
-    pub fn ask(&self, mut wait: impl FnMut()) -> Result<[Result<Answer, NoAnswer>; 2], Failure> {
-        let failed =
-            |error| Failure::new(status::FAILED, format!("cannot start a process: {error}"));
-        let start = |with_library| self.start(with_library).map_err(failed);
-        let mut processes = [start(false)?, start(true)?];
+    pub fn ask(&self, hosts: &[Target], mut wait: impl FnMut()) -> Result<Vec<Answers>, Failure> {
+        let failed = |error| {
+            Failure::new(status::FAILED, format!("cannot start a process: {}", reason(&error)))
+        };
+        let mut processes = Vec::new();
+        for host in hosts {
+            for with_library in [false, true] {
+                processes.push(self.start(with_library, host).map_err(failed)?);
+            }
+        }
         let deadline = Instant::now() + self.limit;
-        while processes.iter().any(|process| process.ended.is_none()) && Instant::now() < deadline {
+        while processes.iter().any(Process::is_running) && Instant::now() < deadline {
             wait();
+            wait_for_output(&processes);
             for process in &mut processes {
                 process.attend(self);
             }
         }
-        Ok(processes.map(|process| process.end(self.is_harmless)))
+        let mut answers = processes.into_iter().map(|process| process.end(self.is_harmless));
+        let mut pairs = Vec::new();
+        while let (Some(without), Some(with)) = (answers.next(), answers.next()) {
+            pairs.push([without, with]);
+        }
+        Ok(pairs)
     }
 
     /// Whether the program's libc runs constructors only when the loader has jumped to its entry point: musl.
     fn runs_constructors_late(&self) -> bool {
-        let interpreter = self.program.interpreter();
-        interpreter
-            .and_then(Path::file_name)
-            .is_some_and(|name| name.as_bytes().starts_with(b"ld-musl"))
+        let name = self.program.interpreter().and_then(Path::file_name);
+        name.is_some_and(|name| name.as_bytes().starts_with(b"ld-musl"))
     }
 
-    fn start(&self, with_library: bool) -> io::Result<Process> {
+    fn start(&self, with_library: bool, target: &Target) -> io::Result<Process> {
         let (answer, to_answer) = io::pipe()?;
         let (said, to_said) = io::pipe()?;
         let file = CString::new(self.file.as_os_str().as_bytes())?;
@@ -134,8 +163,9 @@ impl Trial<'_> {
                 (libc::dup(to_answer.as_raw_fd()), libc::getpid())
             };
             let mut environment = self.environment.clone();
-            let (port, host) = (self.port, self.host);
-            let question = Question { process: own, descriptor, with_library, port, host };
+            let Target { host, port } = target;
+            let (process, port) = (own, *port);
+            let question = Question { process, descriptor, with_library, port, host };
             environment.set(CHECK, question.to_string().as_bytes());
             let words = pointers([file.as_c_str()].into_iter());
             let environment = environment.pointers();
@@ -154,8 +184,8 @@ impl Trial<'_> {
             pid,
             answer: Output::new(answer)?,
             said: Output::new(said)?,
-            breakpoint: None,
-            is_late: false,
+            stage: Stage::Starting,
+            began: None,
             ended: None,
         })
     }
@@ -177,20 +207,30 @@ impl Output {
     }
 }
 
-impl Process {
-    /// Takes what the process has written, waits a moment, and lets it go on where it has stopped.
-    fn attend(&mut self, trial: &Trial) {
-        let readable = |output: &Output| libc::pollfd {
+/// Waits a moment, or until one of the processes has written something.
+fn wait_for_output(processes: &[Process]) {
+    let outputs = processes.iter().flat_map(|process| [&process.answer, &process.said]);
+    let mut polled: Vec<_> = outputs
+        .map(|output| libc::pollfd {
             fd: if output.is_open { output.pipe.as_raw_fd() } else { -1 },
             events: libc::POLLIN,
             revents: 0,
-        };
-        let mut polled = [readable(&self.answer), readable(&self.said)];
-        // SAFETY: an array of two.
-        unsafe { libc::poll(polled.as_mut_ptr(), 2, 2) };
-        self.answer.read();
-        self.said.read();
-        if self.ended.is_some() {
+        })
+        .collect();
+    let length = polled.len() as libc::nfds_t;
+    // SAFETY: an array of this length.
+    unsafe { libc::poll(polled.as_mut_ptr(), length, 2) };
+}
+
+impl Process {
+    fn is_running(&self) -> bool {
+        matches!(self.stage, Stage::Starting | Stage::Loading(_) | Stage::Constructing)
+    }
+
+    /// Takes what the process has written, and lets it go on where it has stopped.
+    fn attend(&mut self, trial: &Trial) {
+        self.read();
+        if !self.is_running() {
             return;
         }
         let mut status = 0;
@@ -200,35 +240,64 @@ impl Process {
             return;
         }
         if !libc::WIFSTOPPED(status) {
-            self.ended = Some(Ok(Some(ExitStatus::from_raw(status))));
+            self.stage = match self.stage {
+                Stage::Starting if !trial.is_harmless => Stage::Refused,
+                _ => Stage::Ended(Some(ExitStatus::from_raw(status))),
+            };
             return;
         }
         let signal = libc::WSTOPSIG(status);
-        if signal != libc::SIGTRAP {
+        if signal == libc::SIGTRAP {
+            self.advance(trial);
+        } else {
             self.resume(signal);
-        } else if let Some(breakpoint) = &self.breakpoint {
+        }
+    }
+
+    /// From one stage to the next: the process has stopped after execve(2), or at a breakpoint.
+    fn advance(&mut self, trial: &Trial) {
+        self.stage = match std::mem::replace(&mut self.stage, Stage::Constructing) {
+            // execve(2) has succeeded.
+            Stage::Starting => match self.set_breakpoint() {
+                Ok(breakpoint) => {
+                    self.resume(0);
+                    Stage::Loading(Some(breakpoint))
+                }
+                Err(_) if trial.is_harmless => {
+                    self.resume(0);
+                    Stage::Loading(None)
+                }
+                Err(error) => {
+                    self.kill();
+                    Stage::Failed(error)
+                }
+            },
             // The entry point. glibc's loader has run the constructors by now, and no library has answered.
             // musl runs them in __libc_start_main, before `main`.
-            if trial.runs_constructors_late()
-                && !self.is_late
-                && self.has_library()
-                && self.pass(breakpoint).is_ok()
+            Stage::Loading(Some(breakpoint))
+                if trial.runs_constructors_late()
+                    && self.has_library()
+                    && self.pass(&breakpoint).is_ok() =>
             {
-                self.is_late = true;
                 self.resume(0);
-            } else {
-                self.kill(Ok(None));
+                Stage::Constructing
             }
-        } else {
-            // execve(2) has succeeded.
-            match self.set_breakpoint() {
-                Ok(breakpoint) => {
-                    self.breakpoint = Some(breakpoint);
-                    self.resume(0);
-                }
-                Err(_) if trial.is_harmless => self.resume(0),
-                Err(error) => self.kill(Err(error)),
+            _ => {
+                self.kill();
+                Stage::Ended(None)
             }
+        };
+    }
+
+    fn read(&mut self) {
+        self.answer.read();
+        self.said.read();
+        let has = |words: &[u8]| self.answer.bytes.windows(words.len()).any(|part| part == words);
+        if self.began.is_none() && self.answer.bytes.starts_with(b"loaded ") {
+            self.began = Some(Instant::now());
+        }
+        if self.ended.is_none() && has(b"resolved\n") {
+            self.ended = Some(Instant::now());
         }
     }
 
@@ -302,43 +371,46 @@ impl Process {
         }
     }
 
-    fn kill(&mut self, ended: io::Result<Option<ExitStatus>>) {
+    fn kill(&self) {
         // SAFETY: a child that has not been waited for; waitpid(2) without a status.
         unsafe {
             libc::kill(self.pid, libc::SIGKILL);
             libc::waitpid(self.pid, std::ptr::null_mut(), 0);
         }
-        self.ended = Some(ended);
     }
 
+    /// Ends the process, if it has not ended, and reads its answer.
     fn end(mut self, is_harmless: bool) -> Result<Answer, NoAnswer> {
-        if self.ended.is_none() {
-            self.kill(Ok(None));
+        if self.is_running() {
+            self.kill();
         }
-        self.answer.read();
-        self.said.read();
-        let status = match self.ended {
-            Some(Err(error)) => return Err(NoAnswer::CannotStop(error)),
-            Some(Ok(status)) => status,
-            None => None,
-        };
+        self.read();
         let text = String::from_utf8_lossy(&self.answer.bytes).into_owned();
-        let mut lines = text.lines().map_while(Line::parse);
-        if !matches!(lines.next(), Some(Line::Loaded(_))) {
-            let mut said = String::from_utf8_lossy(&self.said.bytes).into_owned();
-            if self.breakpoint.is_none() && said.is_empty() && !is_harmless {
-                // ptrace(2) has refused, and nothing has been executed.
-                let error = io::Error::from_raw_os_error(libc::EPERM);
-                return Err(NoAnswer::CannotStop(error));
-            }
-            if let Some(status) = status {
-                said.push_str(&status.to_string());
-            }
-            return Err(NoAnswer::NotLoaded(said));
+        if text.starts_with("loaded ") {
+            let began = self.began.unwrap_or_else(Instant::now);
+            let time = self.ended.unwrap_or_else(Instant::now).duration_since(began);
+            return Ok(Answer::parse(&text, time));
         }
-        let mut answer = Answer { lookup: Lookup::Silent, keepalive: None };
+        let mut said = String::from_utf8_lossy(&self.said.bytes).into_owned();
+        match self.stage {
+            Stage::Failed(error) => return Err(NoAnswer::CannotStop(error)),
+            // ptrace(2) has refused.
+            Stage::Refused if said.is_empty() && !is_harmless => {
+                return Err(NoAnswer::CannotStop(io::Error::from_raw_os_error(libc::EPERM)));
+            }
+            Stage::Ended(Some(status)) => said.push_str(&status.to_string()),
+            _ => {}
+        }
+        Err(NoAnswer::NotLoaded(said))
+    }
+}
+
+impl Answer {
+    /// Reads the lines of an answer.
+    fn parse(text: &str, time: Duration) -> Self {
+        let mut answer = Self { lookup: Lookup::Silent, time, keepalive: None };
         let mut addresses = Vec::new();
-        for line in lines {
+        for line in text.lines().map_while(Line::parse) {
             match line {
                 Line::Address(address) => {
                     // `::ffff:a.b.c.d` is IPv4 on the wire.
@@ -355,6 +427,34 @@ impl Process {
                 Line::Loaded(_) | Line::Resolved => {}
             }
         }
-        Ok(answer)
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_each_address_once_and_ipv4_as_ipv4() {
+        let text = "loaded 1\naddress ::ffff:192.0.2.1\naddress 192.0.2.1\naddress 2001:db8::1\n\
+                    resolved\nkeepalive 1 60 61 5 7000\n";
+        let answer = Answer::parse(text, Duration::ZERO);
+        let addresses = ["192.0.2.1", "2001:db8::1"].map(|text| text.parse().unwrap());
+        assert_eq!(answer.lookup, Lookup::Addresses(addresses.to_vec()));
+        let keepalive = answer.keepalive.expect("there is one");
+        assert!(keepalive.is_on);
+        assert_eq!(
+            [keepalive.idle, keepalive.interval, keepalive.count, keepalive.milliseconds],
+            [60, 61, 5, 7000]
+        );
+    }
+
+    #[test]
+    fn an_answer_that_is_cut_off_is_silence_and_an_error_is_one() {
+        let lookup = |text| Answer::parse(text, Duration::ZERO).lookup;
+        assert_eq!(lookup("loaded 1\n"), Lookup::Silent);
+        assert_eq!(lookup("loaded 1\naddress 192.0.2.1\n"), Lookup::Silent);
+        assert_eq!(lookup("loaded 1\nerror -3 111\nresolved\n"), Lookup::Error(-3, 111));
     }
 }

@@ -96,8 +96,9 @@ fn the_variables_are_printed_as_lines_and_nothing_runs() {
     command.env("EGRESS_SHIM_PROGRAMS", "app\n!other").env("EGRESS_SHIM_STRICT", "1");
     let seen = output(&mut command);
     let wanted = format!(
-        "EGRESS_SHIM_IPV4_ONLY=a.test,b.test,c.test\nEGRESS_SHIM_KEEPALIVE=idle=5\n\
+        "EGRESS_SHIM_IPV4_ONLY=a.test\nEGRESS_SHIM_IPV4_ONLY_FILE={}\nEGRESS_SHIM_KEEPALIVE=idle=5\n\
          EGRESS_SHIM_PROGRAMS=app,!other\nLD_PRELOAD={}\n",
+        text(&list),
         text(&scratch.path("lib/libegress_shim.so"))
     );
     assert_eq!(seen, wanted);

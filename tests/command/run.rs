@@ -348,11 +348,31 @@ fn a_library_that_cannot_be_preloaded_is_refused() {
     refused(&colon, &["white space", "colon"]);
     refused(&dollar, &["a $"]);
     refused(&script, &["script.so is not a shared library"]);
+    let libm = Path::new("/lib/x86_64-linux-gnu/libm.so.6");
+    refused(libm, &["libm.so.6 is a library, but not that of egress-shim"]);
     refused(&secret, &["secret.so cannot be read"]);
     refused(&scratch.0, &["is not a file"]);
     // One that lies in such a place is refused too, and no other is taken in silence.
     let beside = scratch.copy(&*COMMAND, "white space/egress-shim");
     fails(&mut shim_at(beside, &["true"]), 125, &["white space/libegress_shim.so"]);
+}
+
+#[test]
+fn a_library_for_another_architecture_is_refused() {
+    let scratch = Public::new();
+    // e_machine: AArch64.
+    let other = scratch.patched(&LIBRARY, "libegress_shim.so", |bytes| bytes[18] = 183);
+    let narrow = scratch.patched(&LIBRARY, "narrow.so", |bytes| {
+        bytes[4] = 1;
+        bytes[18] = 3;
+    });
+    let words = ["is 64-bit AArch64, but ", "/true is 64-bit x86-64: take the library"];
+    let arguments = ["--library", text(&other), "true"];
+    fails(&mut shim(&arguments), 125, &words);
+    // Its headers are read as what they say that they are.
+    fails(&mut shim(&["--library", text(&narrow), "true"]), 125, &["narrow.so is "]);
+    let checked = run(shim(&arguments[..2]).args(["--check", "127.0.0.1:1", "--", "true"]));
+    assert_eq!(checked.status.code(), Some(125), "{checked:?}");
 }
 
 #[test]
@@ -528,20 +548,6 @@ fn a_program_that_the_loader_protects_is_warned_of_and_runs() {
         command.args(["--mount", "sh", "-ec", &nosuid, "sh"]);
         output(command.arg(&installed).arg(&of_nobody));
     }
-}
-
-#[test]
-fn a_library_of_another_architecture_is_warned_of() {
-    let scratch = Public::new();
-    let arm = scratch.patched(&LIBRARY, "arm.so", |bytes| bytes[18] = 183);
-    let narrow = scratch.patched(&LIBRARY, "narrow.so", |bytes| {
-        bytes[4] = 1;
-        bytes[18] = 3;
-    });
-    let with = |library: &Path| shim(&["--library", text(library), "true"]);
-    warns(&mut with(&arm), "true is 64-bit x86-64, but");
-    warns(&mut with(&arm), "arm.so is 64-bit AArch64");
-    warns(&mut with(&narrow), "narrow.so is 32-bit x86;");
 }
 
 #[test]
@@ -828,8 +834,6 @@ fn wrong_usage_is_125_and_says_what_is_right() {
         --log-file is given twice: --log-file=a|--log-file|b|true|
         --library needs a PATH: --library|
         --check needs a HOST: --check|
-        --inspect needs a PID: --inspect|
-        'true' has no place here: --inspect|1|true|
         '--log' has no place here: --log|warn|--inspect|1|
         '--library' has no place here: --inspect|1|--library|/x|
         --check, --inspect and --rescue cannot go together: --check|a.example|--inspect|1|

@@ -111,7 +111,7 @@ fn the_readmes_commands_reach_api_openai_com_over_ipv4() {
                 .questions(|| run(&mut web.shell(directory, &format!("{enter}\n{command}"))));
             if command.contains("--check") {
                 let last = stdout(&output).lines().last().unwrap_or_default().to_owned();
-                let wanted = "IPv6 is a black hole: add --ipv4-only api.openai.com";
+                let wanted = "api.openai.com: IPv6 is a black hole; add --ipv4-only api.openai.com";
                 expect(&what, (output.status.code(), last), (Some(1), wanted.to_owned()));
                 continue;
             }
