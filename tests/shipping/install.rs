@@ -1,13 +1,14 @@
 //! The ways to put it on a machine: scripts/install, the manual page, the systemd drop-in and
 //! the manifests for Kubernetes.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::docs::{MANUAL, file};
-use super::{Manifest, command, done, files, sh};
+use super::{Manifest, command, documents, done, files, sh};
 use crate::harness::{ROOT, Scratch, expect};
 
 const DROP_IN: &str = "examples/systemd/egress-shim.conf";
@@ -46,7 +47,9 @@ fn what_is_installed_works_and_is_gone_when_it_is_uninstalled() {
             format!("644 {}", below("share/man/man1/egress-shim.1")),
             format!("644 {}", below("share/zsh/site-functions/_egress-shim")),
         ];
-        assert_eq!(files(&destination), wanted);
+        let documents = documents(&below("share/doc/egress-shim/"));
+        let wanted: BTreeSet<_> = wanted.into_iter().chain(documents).collect();
+        assert_eq!(files(&destination).into_iter().collect::<BTreeSet<_>>(), wanted);
 
         let library = destination.join(below("lib/libegress_shim.so"));
         let wrapper = destination.join(below("bin/egress-shim"));
@@ -100,15 +103,16 @@ fn installing_again_leaves_running_programs_the_file_that_they_have() {
     assert_ne!(inode(), before, "the file is another one");
     drop(running.stdin.take());
     assert!(running.wait().expect("it can be waited for").success());
-    assert_eq!(files(&destination).len(), 8, "nothing else is left behind");
+    let installed = 8 + documents("").len();
+    assert_eq!(files(&destination).len(), installed, "nothing else is left behind");
 }
 
 #[test]
 fn what_is_wrong_is_said_before_anything_is_written() {
     let destination = Scratch::new();
     for (arguments, prefix, words) in [
-        (&["uninstall"][..], "/usr", "usage: "),
-        (&["--uninstall", "now"], "/usr", "usage: "),
+        (&["uninstall"][..], "/usr", "no argument but --uninstall"),
+        (&["--uninstall", "now"], "/usr", "no argument but --uninstall"),
         (&[], "usr", "PREFIX=usr: must be an absolute path"),
         (&[], "", "PREFIX=: must be an absolute path"),
         (&[], "/two words", "LD_PRELOAD cannot carry white space"),

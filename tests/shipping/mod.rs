@@ -63,6 +63,13 @@ pub fn files(directory: &Path) -> Vec<String> {
     done(&mut sh(find, &[directory])).0.lines().map(str::to_owned).collect()
 }
 
+/// The pages and the examples, as `MODE PATH` in a directory (a path that ends with a slash).
+fn documents(directory: &str) -> Vec<String> {
+    let tops = ["README.md", "docs", "examples"];
+    let list = done(command("git").args(["-C", ROOT, "ls-files"]).args(tops)).0;
+    list.lines().map(|name| format!("644 {directory}{name}")).collect()
+}
+
 /// What is in `target/NAME`, made by a shell script (its `$1`, an empty directory) if it is not
 /// there yet. Several tests, also of several processes, may ask for it at once.
 fn cached(name: &str, script: &str) -> PathBuf {

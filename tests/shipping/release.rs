@@ -6,7 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use super::{command, done, files, sh};
+use super::{command, documents, done, files, sh};
 use crate::harness::run::{run, stderr, stdout};
 use crate::harness::{Environment, ROOT, Scratch, expect};
 
@@ -57,6 +57,12 @@ fn everything_is_there_for_both_architectures_and_the_checksums_are_of_it() {
     done(check.args(["--check", "--quiet", "SHA256SUMS"]).current_dir(&directory));
 }
 
+/// Lines in any order.
+fn of(lines: impl IntoIterator<Item = String>) -> BTreeSet<String> {
+    lines.into_iter().collect()
+}
+
+/// A signature changes nothing else.
 #[test]
 fn the_same_sources_give_the_same_bytes_in_another_directory() {
     let script = "
@@ -65,9 +71,13 @@ fn the_same_sources_give_the_same_bytes_in_another_directory() {
         git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t \"$1\"
         cp -al target/zig target/debian-parts \"$1/target/\"
         cd \"$1\"
-        scripts/release >log 2>&1 || { cat log; exit 1; }";
+        ssh-keygen -q -t ed25519 -N '' -C '' -f target/key
+        scripts/release --sign target/key >log 2>&1 || { cat log; exit 1; }
+        echo \"release $(cat target/key.pub)\" >target/signers
+        ssh-keygen -Y verify -f target/signers -I release -n egress-shim -s dist/SHA256SUMS.sig <dist/SHA256SUMS";
     let copy = Scratch::new();
-    done(sh(script, &[&copy]).current_dir(ROOT));
+    let said = done(sh(script, &[&copy]).current_dir(ROOT)).0;
+    assert!(said.starts_with("Good \"egress-shim\" signature for release"), "{said}");
     let sums = |directory: &Path| fs::read_to_string(directory.join("SHA256SUMS")).expect("sums");
     expect("SHA256SUMS", sums(&copy.join("dist")), sums(&Path::new(ROOT).join("dist")));
 }
@@ -217,7 +227,8 @@ fn the_archive_is_one_directory_that_works_from_where_it_is_unpacked() {
             "644 egress-shim.1",
             "644 libegress_shim.so",
         ];
-        expect("its files", files(&unpacked), wanted.map(str::to_owned).to_vec());
+        let wanted = wanted.map(str::to_owned).into_iter().chain(documents(""));
+        expect("its files", of(files(&unpacked)), of(wanted));
         let readme = fs::read_to_string(unpacked.join("README")).expect("it can be read");
         assert!(readme.lines().count() <= 10, "ten lines at most:\n{readme}");
     }
@@ -301,9 +312,9 @@ fn lintian_finds_nothing_in_the_debian_packages() {
             "644 usr/share/lintian/overrides/egress-shim",
             "644 usr/share/zsh/vendor-completions/_egress-shim",
         ];
-        let wanted = INSTALLED.into_iter().chain(of_debian).collect::<BTreeSet<_>>();
-        let seen = files(&scratch);
-        expect(machine, seen.iter().map(String::as_str).collect::<BTreeSet<_>>(), wanted);
+        let wanted = INSTALLED.into_iter().chain(of_debian).map(str::to_owned);
+        let wanted = wanted.chain(documents("usr/share/doc/egress-shim/"));
+        expect(machine, of(files(&scratch)), of(wanted));
     }
     let copyright = Path::new(ROOT).join("scripts/package/copyright");
     let copyright = fs::read_to_string(copyright).expect("it can be read");
@@ -349,8 +360,9 @@ fn rpmlint_finds_nothing_in_the_rpms() {
             "644 usr/share/licenses/egress-shim/LICENSES-THIRD-PARTY",
             "644 usr/share/zsh/site-functions/_egress-shim",
         ];
-        let wanted = INSTALLED.into_iter().chain(of_rpm).map(str::to_owned).collect();
-        expect(arch, files, wanted);
+        let wanted = INSTALLED.into_iter().chain(of_rpm).map(str::to_owned);
+        let wanted = wanted.chain(documents("usr/share/doc/egress-shim/"));
+        expect(arch, files, of(wanted));
     }
 }
 
@@ -401,7 +413,7 @@ sys.exit(JsonStrictValidator(SchemaVersion.V1_5).validate_str(open(sys.argv[1]).
     let text = fs::read_to_string(&bill).expect("it can be read");
     let mut tree = command("cargo");
     tree.args(["tree", "--locked", "--edges=normal", "--prefix=none", "--format={p}"]);
-    for crate_line in done(tree.current_dir(ROOT)).0.lines() {
+    for crate_line in done(tree.current_dir(ROOT)).0.lines().filter(|line| !line.is_empty()) {
         let mut words = crate_line.split(' ');
         let (name, version) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
         let url = format!("\"pkg:cargo/{name}@{}\"", version.trim_start_matches('v'));
