@@ -17,7 +17,7 @@ use crate::harness::{Environment, ROOT, Scratch, expect, skip};
 const TESTS: &[&str] = &[
     "command::check::both_families_are_tried_and_the_one_that_works_is_named",
     "command::inspect::a_connection_that_hangs_in_ipv6_comes_first",
-    "command::inspect::a_process_with_the_library_and_keepalive_has_nothing_amiss",
+    "command::inspect::a_process_with_the_library_and_keepalive_has_nothing_wrong",
     "command::rescue::a_late_reply_arrives_after_a_rescue_and_never_without",
     "promises::log_output::a_full_pipe_as_standard_error_does_not_hold_up_the_program",
     "promises::log_output::a_log_line_is_one_write",
