@@ -44,6 +44,7 @@
 //! | every script says what it is for | `shipping/scripts.rs` |
 //! | the docs are true | `shipping/docs.rs` |
 //! | the command: running a program, `--check`, `--inspect` | `command/{run,check,inspect}.rs` |
+//! | whoever follows the last line of `--inspect` gets an answer, or the reason | `command/stuck.rs` |
 //! | what is completed when somebody types it | `command/completions.rs` |
 //!
 //! Some of these run on aarch64 too, under qemu (`in_each_architecture` in `harness/environment.rs`).

@@ -8,6 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Duration;
 
 use egress_shim_core::elf::{Architecture, Elf};
 use egress_shim_core::kernel::{ESTABLISHED, SYN_SENT, Timer};
@@ -18,7 +19,7 @@ use crate::configuration::{Configuration, settings_of};
 use crate::finding::{Finding, Severity};
 use crate::library;
 use crate::names::Answers;
-use crate::output::{Failure, status};
+use crate::output::{Failure, say, status};
 use crate::process::{self, Gathered, Process, Unseen};
 use crate::program;
 use crate::report::{Format, Report, escape, escape_short, is_printable};
@@ -40,6 +41,7 @@ const LONGEST_COMMAND: usize = 2048;
 pub fn inspect(words: &[OsString], format: Format) -> Result<c_int, Failure> {
     let ids = words.iter().map(|word| id(word)).collect::<Result<Vec<_>, _>>()?;
     let asked = (!ids.is_empty()).then_some(ids.as_slice());
+    give_up_in_time();
     let fails = |error| Failure::new(status::FAILED, why_no_proc(&error));
     let gathered = process::gather(asked).map_err(fails)?;
     let unseen: Vec<_> = gathered.unseen.iter().filter(|unseen| ids.contains(&unseen.id)).collect();
@@ -50,6 +52,19 @@ pub fn inspect(words: &[OsString], format: Format) -> Result<c_int, Failure> {
     }
     let here = Here::look();
     Inspection::of(&gathered, &ids, &here).report(&Report::new("inspect", format))
+}
+
+/// Ends this command where a file of a process does not answer: one on a network or FUSE file system that hangs.
+fn give_up_in_time() {
+    const LIMIT: Duration = Duration::from_secs(20);
+    std::thread::spawn(|| {
+        std::thread::sleep(LIMIT);
+        say(
+            "--inspect: a file of a process has not answered for 20 s: does a network or FUSE file system hang?",
+        );
+        // SAFETY: _exit(2) takes a number. Nothing here is to be done at an exit.
+        unsafe { libc::_exit(status::FAILED) }
+    });
 }
 
 fn id(word: &OsStr) -> Result<u32, Failure> {
@@ -557,7 +572,12 @@ fn no_keepalive(case: &Case<'_>) -> Option<(String, String)> {
         State::Impossible(obstacle) => format!("{}: {}", obstacle.sentence(), obstacle.action()),
         State::PastLibc => "Go connects past libc: use the program's own keepalive".to_owned(),
         State::Acts => format!(
-            "the program has switched it off, or does not connect through libc; {}",
+            "the program has switched it off, or does not connect through libc{}; {}",
+            if case.process.is_overwritten {
+                ", or its settings, which cannot be seen, do"
+            } else {
+                ""
+            },
             start_with(case, &[], &[], Some("enforce"))
         ),
         _ => start(case, &[], &[]),
@@ -585,7 +605,9 @@ fn late_keepalive(case: &Case<'_>) -> Option<(String, String)> {
             format!("it is that of {}: make it 60", settings::KEEPALIVE.variable)
         }
         State::Acts => {
-            format!("it is the program's own; {}", start_with(case, &[], &[], Some("enforce")))
+            let or_not = if case.process.is_overwritten { " or of its settings" } else { "" };
+            let line = start_with(case, &[], &[], Some("enforce"));
+            format!("it is the program's own{or_not}; {line}")
         }
         State::Impossible(obstacle) => format!(
             "it is the program's own or the system's; {}: {}",
@@ -776,7 +798,7 @@ struct Inspection<'a> {
     others: usize,
     /// What could not be seen.
     unseen: Vec<Finding>,
-    /// How many could not be seen.
+    /// How many could not be seen for lack of a privilege. Others have ended, or are threads of the kernel.
     unseen_count: usize,
 }
 
@@ -801,7 +823,9 @@ impl<'a> Inspection<'a> {
         let worst = |findings: &[Finding]| findings.iter().map(|finding| finding.severity).max();
         shown.sort_by_key(|(_, findings)| std::cmp::Reverse(worst(findings)));
         let unseen = unseen(&gathered.unseen, ids);
-        Self { shown, others, unseen, unseen_count: gathered.unseen.len() }
+        let is_denied = |unseen: &&Unseen| unseen.error.kind() == io::ErrorKind::PermissionDenied;
+        let unseen_count = gathered.unseen.iter().filter(is_denied).count();
+        Self { shown, others, unseen, unseen_count }
     }
 
     fn report(self, report: &Report) -> Result<c_int, Failure> {
@@ -1039,8 +1063,6 @@ fn peer_ip(connection: &Connection) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use egress_shim_core::kernel::{Info, Socket};
 
     use super::*;
@@ -1457,6 +1479,14 @@ mod tests {
         let codes: Vec<_> = findings.iter().map(|finding| finding.code).collect();
         assert_eq!(codes, ["program-left-out", "cut"]);
         assert!(!findings.iter().any(Finding::is_wrong));
+    }
+
+    #[test]
+    fn the_manual_page_has_each_code() {
+        let manual = include_str!("manual.1").replace('\\', "");
+        for Rule { code, .. } in &RULES {
+            assert!(manual.contains(code), "{code} in manual.1");
+        }
     }
 
     #[test]

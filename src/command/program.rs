@@ -249,7 +249,6 @@ fn set_id(metadata: &Metadata) -> Option<String> {
 /// Whether a file has capabilities that its programs get: `struct vfs_cap_data` in linux/capability.h. Those
 /// that are only inheritable give none.
 fn has_capabilities(file: &Path) -> bool {
-    const EFFECTIVE: u32 = 1;
     let Ok(file) = CString::new(file.as_os_str().as_bytes()) else { return false };
     let mut data = [0_u8; 24];
     // SAFETY: two C strings and a local of the length given.
@@ -261,19 +260,15 @@ fn has_capabilities(file: &Path) -> bool {
             data.len(),
         )
     };
-    if length <= 0 {
-        return false;
-    }
-    let word = |index: usize| {
-        u32::from_le_bytes([
-            data[4 * index],
-            data[4 * index + 1],
-            data[4 * index + 2],
-            data[4 * index + 3],
-        ])
-    };
-    // The flags; then for the lower and the upper 32 capabilities the permitted and the inheritable ones.
-    word(0) & EFFECTIVE != 0 || word(1) != 0 || word(3) != 0
+    usize::try_from(length).is_ok_and(|length| length > 0) && gives_capabilities(&data)
+}
+
+/// The flags; then for the lower and the upper 32 capabilities the permitted and the inheritable ones.
+fn gives_capabilities(data: &[u8; 24]) -> bool {
+    const EFFECTIVE: u32 = 1;
+    let (words, _) = data.as_chunks::<4>();
+    let [flags, permitted, _, upper, ..] = words else { return false };
+    u32::from_le_bytes(*flags) & EFFECTIVE != 0 || *permitted != [0; 4] || *upper != [0; 4]
 }
 
 /// Whether set-user-ID bits and capabilities do not count where the file lies.
@@ -283,5 +278,71 @@ fn is_nosuid(file: &Path) -> bool {
     unsafe {
         let mut status: libc::statvfs = std::mem::zeroed();
         libc::statvfs(file.as_ptr(), &raw mut status) == 0 && status.f_flag & libc::ST_NOSUID != 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn capabilities_of_either_word_count_and_inheritable_ones_do_not() {
+        let with = |word: usize, value: u32| {
+            let mut data = [0; 24];
+            // VFS_CAP_REVISION_2
+            data[..4].copy_from_slice(&0x0200_0000_u32.to_le_bytes());
+            data[4 * word..4 * word + 4].copy_from_slice(&value.to_le_bytes());
+            gives_capabilities(&data)
+        };
+        assert!(with(0, 0x0200_0001), "effective");
+        assert!(with(1, 1) && with(3, 1 << 8), "permitted");
+        assert!(!with(2, 1) && !with(4, 1) && !with(0, 0x0200_0000), "inheritable");
+    }
+
+    /// A directory with files of these modes and texts, gone at the end.
+    struct Directory(PathBuf);
+
+    impl Directory {
+        fn with(name: &str, files: &[(&str, u32, &str)]) -> Self {
+            let own = format!("egress-shim-program.{}.{name}", std::process::id());
+            let directory = Self(std::env::temp_dir().join(own));
+            for (file, mode, text) in files {
+                let file = directory.0.join(file);
+                fs::create_dir_all(file.parent().expect("it is in here")).expect("it can be made");
+                fs::write(&file, text).expect("it can be written");
+                fs::set_permissions(&file, PermissionsExt::from_mode(*mode)).expect("it is ours");
+            }
+            directory
+        }
+    }
+
+    impl Drop for Directory {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn the_search_goes_on_behind_a_file_that_is_not_executable() {
+        let files = [("a/app", 0o644, ""), ("b/app", 0o755, ""), ("a/other", 0o644, "")];
+        let directory = Directory::with("search", &files);
+        let path = [directory.0.join("a"), directory.0.join("b")];
+        let path = std::env::join_paths(&path).expect("no colon");
+        let found = find(OsStr::new("app"), &path).expect("it is there");
+        assert_eq!(found, directory.0.join("b/app"));
+        let failure = find(OsStr::new("other"), &path).expect_err("it is not executable");
+        assert_eq!(failure.status, status::CANNOT_RUN);
+    }
+
+    #[test]
+    fn a_text_is_the_shells_and_one_behind_an_interpreter_is_not() {
+        let directory = Directory::with("text", &[("plain", 0o755, "echo hello\n")]);
+        let plain = directory.0.join("plain");
+        let script = directory.0.join("script");
+        fs::write(&script, format!("#!{}\n", plain.display())).expect("it can be written");
+        let is_text = |file| examine(file, OsStr::new("")).expect("it is there").is_text;
+        assert!(is_text(&plain));
+        assert!(!is_text(&script));
     }
 }

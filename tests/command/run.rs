@@ -931,3 +931,26 @@ fn the_command_for_aarch64_preloads_the_library_beside_it() {
     let said = programs::stderr(&programs::run(&mut shim));
     assert!(said.contains(" is loaded: keepalive idle=7,"), "{said}");
 }
+
+#[test]
+fn text_that_cannot_be_written_is_a_failure() {
+    for arguments in [&["--help"][..], &["--version"], &["--inspect", "1"]] {
+        let words = ["-c", "exec \"$@\" >/dev/full", "sh", &COMMAND];
+        let ran = run(bare("sh").args(words).args(arguments));
+        assert_eq!(ran.status.code(), Some(125), "{arguments:?}: {ran:?}");
+        assert!(ran.err.contains("standard output"), "{arguments:?}: {ran:?}");
+    }
+}
+
+#[test]
+fn what_the_effective_user_may_not_run_is_not_executable() {
+    let (public, installed) = Public::installed();
+    let program = public.compile("program", &[]);
+    mode(&program, 0o700);
+    let mut command = bare("setpriv");
+    command
+        .args(["--ruid", "0", "--euid", "65534", "--clear-groups"])
+        .arg(&installed)
+        .arg(&program);
+    fails(&mut command, 126, &["program is not executable"]);
+}

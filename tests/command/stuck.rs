@@ -239,7 +239,7 @@ fn whoever_follows_the_last_line_gets_an_answer_or_the_reason() {
 }
 
 #[test]
-fn a_name_server_that_answers_for_ipv4_alone_is_no_trouble_for_a_listed_host() {
+fn a_listed_host_needs_a_name_server_that_answers_for_ipv4_alone() {
     let lab = Lab::start(&["--drop-aaaa"]);
     lab.write("resolv", "nameserver 192.0.2.53\noptions timeout:30\n");
     let stuck = Stuck {
