@@ -1,6 +1,6 @@
 //! Mistakes on the command line and in settings: what was typed is named as it was typed, and what would be right.
 
-use super::{Public, bare, fails, output, run, shim, shim_at, text};
+use super::{PATH, Public, bare, fails, mode, output, run, shim, shim_at, text};
 
 /// What is typed, a word between bars; the exit status; what the message has.
 const TYPED: &str = r"
@@ -111,4 +111,67 @@ fn the_variables_are_printed_as_lines_and_nothing_runs() {
     fails(&mut shim(&["--keepalive", "x", "--print-environment"]), 78, &["--keepalive x: "]);
     let mut command = shim(&["--log-file", "/tmp/a\nb", "--print-environment"]);
     fails(&mut command, 125, &["EGRESS_SHIM_LOG_FILE: a value with a line break"]);
+}
+
+#[test]
+fn a_full_disk_is_a_failure() {
+    let full = std::fs::OpenOptions::new().write(true).open("/dev/full").expect("/dev/full");
+    for arguments in
+        [&["--version"][..], &["--help"], &["--print-environment"], &["--check", "127.0.0.1:1"]]
+    {
+        let child = shim(arguments)
+            .stdout(full.try_clone().expect("a descriptor"))
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .expect("it starts");
+        let ended = child.wait_with_output().expect("it ends");
+        let said = String::from_utf8_lossy(&ended.stderr).into_owned();
+        assert_eq!(ended.status.code(), Some(125), "{arguments:?}: {said}");
+        assert!(said.contains("standard output: No space left"), "{arguments:?}: {said}");
+    }
+}
+
+#[test]
+fn a_program_adds_to_the_programs_before_it() {
+    let mut command = shim(&["--program", "a", "--program=b", "printenv", "EGRESS_SHIM_PROGRAMS"]);
+    assert_eq!(output(&mut command), "a,b\n");
+    assert_eq!(output(command.env("EGRESS_SHIM_PROGRAMS", "c")), "c,a,b\n");
+}
+
+#[test]
+fn the_switch_silences_names_that_are_no_settings() {
+    let mut command = shim(&["echo", "ran"]);
+    command.env("EGRESS_SHIM_KEEPALVE", "off");
+    fails(&mut command, 78, &["EGRESS_SHIM_KEEPALVE"]);
+    assert_eq!(output(command.env("EGRESS_SHIM", "off")), "ran\n");
+}
+
+#[test]
+fn a_search_in_path_goes_on_past_a_file_that_is_not_executable() {
+    let scratch = Public::new();
+    mode(&scratch.write("first/tool", "#!/bin/sh\necho first\n"), 0o644);
+    scratch.write("second/tool", "#!/bin/sh\necho second\n");
+    let path = format!("{0}/first:{0}/second:{PATH}", text(&scratch.0));
+    assert_eq!(output(shim(&["tool"]).env("PATH", path)), "second\n");
+}
+
+#[test]
+fn the_effective_user_decides_whether_a_file_is_executable() {
+    let (scratch, installed) = Public::installed();
+    let program = scratch.copy("/bin/true", "program");
+    mode(&program, 0o700);
+    let mut command = bare("setpriv");
+    command.args(["--euid=65534", "--clear-groups"]).arg(installed).arg(&program);
+    fails(&mut command, 126, &["program is not executable"]);
+}
+
+#[test]
+fn a_capability_of_the_upper_word_counts() {
+    let (scratch, installed) = Public::installed();
+    let program = scratch.copy("/bin/true", "program");
+    // CAP_BPF is number 39.
+    output(bare("setcap").arg("cap_bpf+p").arg(&program));
+    let mut command = shim_at(&installed, &[text(&program)]);
+    let ran = run(super::as_nobody(&mut command));
+    assert!(ran.err.contains("program has file capabilities, so the loader ignores"), "{ran:?}");
 }
