@@ -1,5 +1,5 @@
 //! The interposed symbols, and nothing but them. Each hands libc's function and the arguments to a policy; `connect`
-//! calls its policy first and libc then.
+//! and the calls that send call their policy first and libc then.
 //!
 //! `redhook::hook!` exports the symbol and wraps the hook in `catch_unwind`; the crate is built with
 //! `panic = "abort"`, in which that is a plain call, so the frames here have no landing pads and a forced
@@ -7,14 +7,14 @@
 //! value that is dropped after the real call.
 
 use libc::{
-    addrinfo, c_char, c_int, c_uint, c_void, hostent, mmsghdr, msghdr, size_t, sockaddr, socklen_t,
-    ssize_t, timespec,
+    MSG_FASTOPEN, addrinfo, c_char, c_int, c_uint, c_void, hostent, mmsghdr, msghdr, size_t,
+    sockaddr, socklen_t, ssize_t, timespec,
 };
 
 use crate::keepalive::{self, SetSockOpt};
 use crate::next::Next;
 use crate::resolver::{self, GetAddrInfo, GetHostByName2, GetHostByName2R, Lookup};
-use crate::{replies, state};
+use crate::{process, replies, state};
 
 redhook::hook! {
     unsafe fn connect(
@@ -28,6 +28,76 @@ redhook::hook! {
     }
 }
 
+// With MSG_FASTOPEN these connect (tcp(7)). Without it they are a test and a jump.
+
+redhook::hook! {
+    unsafe fn sendto(
+        socket: c_int,
+        buffer: *const c_void,
+        length: size_t,
+        flags: c_int,
+        address: *const sockaddr,
+        address_length: socklen_t
+    ) -> ssize_t => sendto_with_keepalive {
+        // SAFETY: as in `connect`; the static is named and typed for sendto.
+        unsafe {
+            if flags & MSG_FASTOPEN == 0 && let Some(real) = SENDTO.known() {
+                return real(socket, buffer, length, flags, address, address_length);
+            }
+            process::in_own_frame(move || {
+                if flags & MSG_FASTOPEN != 0 {
+                    keepalive::before_connect(socket, address, address_length);
+                }
+                SENDTO.get()(socket, buffer, length, flags, address, address_length)
+            })
+        }
+    }
+}
+
+redhook::hook! {
+    unsafe fn sendmsg(
+        socket: c_int,
+        header: *const msghdr,
+        flags: c_int
+    ) -> ssize_t => sendmsg_with_keepalive {
+        // SAFETY: as in `connect`; the static is named and typed for sendmsg.
+        unsafe {
+            if flags & MSG_FASTOPEN == 0 && let Some(real) = SENDMSG.known() {
+                return real(socket, header, flags);
+            }
+            process::in_own_frame(move || {
+                if flags & MSG_FASTOPEN != 0 {
+                    keepalive::before_message(socket, header);
+                }
+                SENDMSG.get()(socket, header, flags)
+            })
+        }
+    }
+}
+
+redhook::hook! {
+    unsafe fn sendmmsg(
+        socket: c_int,
+        vector: *mut mmsghdr,
+        length: c_uint,
+        flags: c_int
+    ) -> c_int => sendmmsg_with_keepalive {
+        // SAFETY: as in `connect`; the static is named and typed for sendmmsg.
+        unsafe {
+            if flags & MSG_FASTOPEN == 0 && let Some(real) = SENDMMSG.known() {
+                return real(socket, vector, length, flags);
+            }
+            process::in_own_frame(move || {
+                if flags & MSG_FASTOPEN != 0 {
+                    // The first message connects. Its header is the first member of the first element.
+                    keepalive::before_message(socket, vector.cast());
+                }
+                SENDMMSG.get()(socket, vector, length, flags)
+            })
+        }
+    }
+}
+
 redhook::hook! {
     unsafe fn setsockopt(
         socket: c_int,
@@ -37,7 +107,14 @@ redhook::hook! {
         length: socklen_t
     ) -> c_int => setsockopt_within_limits {
         // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
-        unsafe { keepalive::setsockopt(SETSOCKOPT.get(), socket, level, option, value, length) }
+        unsafe {
+            if !keepalive::is_watched(level, option) && let Some(real) = SETSOCKOPT.known() {
+                return real(socket, level, option, value, length);
+            }
+            process::in_own_frame(move || {
+                keepalive::setsockopt(SETSOCKOPT.get(), socket, level, option, value, length)
+            })
+        }
     }
 }
 
@@ -201,6 +278,16 @@ fn within(length: size_t, size: size_t) -> size_t {
 // What each hook calls.
 
 type Connect = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+type SendTo = unsafe extern "C" fn(
+    c_int,
+    *const c_void,
+    size_t,
+    c_int,
+    *const sockaddr,
+    socklen_t,
+) -> ssize_t;
+type SendMsg = unsafe extern "C" fn(c_int, *const msghdr, c_int) -> ssize_t;
+type SendMmsg = unsafe extern "C" fn(c_int, *mut mmsghdr, c_uint, c_int) -> c_int;
 type Recv = unsafe extern "C" fn(c_int, *mut c_void, size_t, c_int) -> ssize_t;
 type RecvFrom = unsafe extern "C" fn(
     c_int,
@@ -224,6 +311,9 @@ type RecvFromChk = unsafe extern "C" fn(
 ) -> ssize_t;
 
 static CONNECT: Next<Connect> = Next::new(c"connect");
+static SENDTO: Next<SendTo> = Next::new(c"sendto");
+static SENDMSG: Next<SendMsg> = Next::new(c"sendmsg");
+static SENDMMSG: Next<SendMmsg> = Next::new(c"sendmmsg");
 static SETSOCKOPT: Next<SetSockOpt> = Next::new(c"setsockopt");
 static GETADDRINFO: Next<GetAddrInfo> = Next::new(c"getaddrinfo");
 static GETHOSTBYNAME2: Next<GetHostByName2> = Next::new(c"gethostbyname2");

@@ -3,17 +3,19 @@
 //!
 //! This runs in signal handlers and in children forked while other threads hold locks: no lock, no
 //! allocation, no panic, `errno` kept. All system calls are bare ones: libc's `setsockopt` is interposed,
-//! by this library and perhaps by another. The caller's address is never read but by the kernel.
+//! by this library and perhaps by another. Memory of the caller's is read for a debug line only, where the kernel can.
 
 use std::fmt;
-use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6};
+use std::mem::offset_of;
+use std::net::SocketAddr;
+use std::ptr::{null, with_exposed_provenance};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use libc::{c_int, c_void, sockaddr, socklen_t};
-use log::Level;
+use libc::{c_int, c_void, msghdr, sockaddr, socklen_t};
+use log::{Level, LevelFilter};
 
-use crate::logging::{self, log_once};
-use crate::process::{self, get_option, get_option_bytes, keeping_errno, set_option};
+use crate::logging::{self, OnceLine, log_once};
+use crate::process::{self, copy_foreign, get_option, get_option_bytes, keeping_errno, set_option};
 use crate::state;
 use egress_shim_core::settings::{Keepalive, Timings};
 
@@ -48,31 +50,53 @@ enum Outcome {
 /// What a socket now has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Effective {
-    timings: Timings,
-    /// Which of the timings, in their order, the program has set itself.
-    of_program: [bool; 3],
-    /// `TCP_USER_TIMEOUT` in milliseconds, and whether the program has set it; `None` if nobody asks for one.
-    user_timeout: Option<(c_int, bool)>,
+    idle: Timing,
+    interval: Timing,
+    count: Timing,
+    /// `TCP_USER_TIMEOUT` in milliseconds; `None` if the settings ask for none.
+    user_timeout: Option<Timing>,
+}
+
+/// The value of a timing option and who has set it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Timing {
+    value: c_int,
+    whose: Whose,
+}
+
+/// Who has set an option.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Whose {
+    Program,
+    Settings,
 }
 
 impl fmt::Display for Effective {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Timings { idle, interval, count } = self.timings;
-        let whose = |own: bool| if own { "the program's" } else { "the settings'" };
-        let [of_idle, of_interval, of_count] = self.of_program.map(whose);
-        write!(
-            f,
-            "idle={idle} ({of_idle}), interval={interval} ({of_interval}), count={count} ({of_count})"
-        )?;
-        match self.user_timeout {
-            Some((milliseconds, own)) if milliseconds % 1000 == 0 => {
-                write!(f, ", user-timeout={} ({})", milliseconds / 1000, whose(own))
+        let Self { idle, interval, count, user_timeout } = self;
+        write!(f, "idle={idle}, interval={interval}, count={count}")?;
+        match *user_timeout {
+            Some(Timing { value, whose }) if value % 1000 == 0 => {
+                write!(f, ", user-timeout={}", Timing { value: value / 1000, whose })
             }
-            Some((milliseconds, own)) => {
-                write!(f, ", user-timeout={milliseconds} ms ({})", whose(own))
-            }
+            Some(Timing { value, whose }) => write!(f, ", user-timeout={value} ms ({whose})"),
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Display for Timing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.value, self.whose)
+    }
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Program => "from the program",
+            Self::Settings => "from settings",
+        })
     }
 }
 
@@ -83,80 +107,113 @@ impl fmt::Display for Effective {
 pub fn before_connect(socket: c_int, address: *const sockaddr, length: socklen_t) {
     keeping_errno(|| {
         if let Some(wanted) = state::keepalive() {
-            report(socket, apply(socket, wanted), Peer { address, length });
+            let outcome = apply(socket, wanted);
+            if is_reported(outcome) {
+                report(socket, outcome, Peer { address, length });
+            }
         }
     });
+}
+
+/// The policy of `sendmsg` and `sendmmsg` that connect (`MSG_FASTOPEN`), to be called before libc's own: as
+/// [`before_connect`]. The header is only for the log.
+#[inline(never)]
+pub fn before_message(socket: c_int, header: *const msghdr) {
+    const LENGTH_AT: usize = offset_of!(msghdr, msg_namelen);
+    let name = || {
+        // The header begins with the address and its length.
+        let bytes = copy_foreign::<16>(header.cast())?;
+        let address = usize::from_ne_bytes(*bytes.first_chunk()?);
+        let length = socklen_t::from_ne_bytes(*bytes.get(LENGTH_AT..)?.first_chunk()?);
+        Some((with_exposed_provenance(address), length))
+    };
+    let is_logged = state::keepalive().is_some() && is_debugged();
+    let name = if is_logged { keeping_errno(name) } else { None };
+    let (address, length) = name.unwrap_or((null(), 0));
+    before_connect(socket, address, length);
 }
 
 /// Switches keepalive on for a TCP socket and sets each timing that still is the default of its network
 /// namespace. What differs from that default the program has set itself: it stays, unless the settings are
 /// enforced and it is more than they say.
-// Out of line: what it has on the stack is gone when a log line needs room there.
-#[inline(never)]
-fn apply(socket: c_int, wanted: Keepalive) -> Outcome {
+#[inline]
+fn apply(socket: c_int, wanted: &Keepalive) -> Outcome {
     let current = match timings_of(socket) {
         Ok(current) => current,
         // What a filter says; of a socket that is not TCP the kernel says something else.
         Err(errno @ (libc::EPERM | libc::EACCES | libc::ENOSYS)) => return Outcome::Refused(errno),
         Err(_) => return Outcome::NotTcp,
     };
-    let Keepalive { timings, user_timeout, enforce } = wanted;
+    let Keepalive { ref timings, user_timeout, enforce } = *wanted;
     // A socket that shows the kernel's defaults is a new one, in all likelihood. Otherwise the namespace has
     // others, the program has set some, or an earlier connect has.
-    if (current != Timings::KERNEL || timings == Timings::KERNEL) && is_in_use(socket) {
+    if (current != Timings::KERNEL || *timings == Timings::KERNEL) && is_in_use(socket) {
         return Outcome::InUse;
     }
-    let default = default_timings(socket, current, timings);
-    let Timings { mut idle, mut interval, mut count } = current;
-    let mut refused = None;
-    // Whether a timing stays as the program has set it; another one is set.
-    let mut stays = |option, value: &mut c_int, default, wanted| {
-        if *value == wanted {
-            return false;
-        }
-        if *value != default && !(enforce && *value > wanted) {
-            return true;
-        }
-        match set_option(socket, libc::IPPROTO_TCP, option, wanted) {
-            Ok(()) => *value = wanted,
-            Err(errno) => refused = Some(errno),
-        }
-        false
+    let default = default_timings(socket, &current, timings);
+    let set = |option, current, default, wanted| {
+        set_unless_own(socket, option, current, default, wanted, enforce)
     };
-    let of_program = [
-        stays(libc::TCP_KEEPIDLE, &mut idle, default.idle, timings.idle),
-        stays(libc::TCP_KEEPINTVL, &mut interval, default.interval, timings.interval),
-        stays(libc::TCP_KEEPCNT, &mut count, default.count, timings.count),
-    ];
-    let user_timeout = user_timeout.and_then(|seconds| {
-        let wanted = seconds.saturating_mul(1000);
-        match get_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT).ok()? {
-            0 => match set_option(socket, libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, wanted) {
-                Ok(()) => Some((wanted, false)),
-                Err(errno) => {
-                    refused = Some(errno);
-                    None
-                }
-            },
-            own => Some((own, true)),
-        }
-    });
-    let timings = Timings { idle, interval, count };
-    let effective = Effective { timings, of_program, user_timeout };
-    if let Err(errno) = set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1) {
-        refused = Some(errno);
-    }
+    // An option that is refused keeps back no other.
+    let idle = set(libc::TCP_KEEPIDLE, current.idle, default.idle, timings.idle);
+    let interval = set(libc::TCP_KEEPINTVL, current.interval, default.interval, timings.interval);
+    let count = set(libc::TCP_KEEPCNT, current.count, default.count, timings.count);
+    let user_timeout = user_timeout.map(|seconds| set_user_timeout(socket, seconds)).transpose();
+    let on = set_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
     if enforce {
-        remember_outbound(socket);
+        mark_outbound(socket);
     }
-    refused.map_or(Outcome::Set(effective), Outcome::Refused)
+    let effective = || {
+        on?;
+        let user_timeout = user_timeout?.flatten();
+        Ok(Effective { idle: idle?, interval: interval?, count: count?, user_timeout })
+    };
+    effective().map_or_else(Outcome::Refused, Outcome::Set)
+}
+
+/// Sets a timing to the wanted value, unless the program has set one itself.
+///
+/// # Errors
+/// The errno of setsockopt(2).
+fn set_unless_own(
+    socket: c_int,
+    option: c_int,
+    current: c_int,
+    default: c_int,
+    wanted: c_int,
+    enforce: bool,
+) -> Result<Timing, c_int> {
+    if current != default && current != wanted && !(enforce && current > wanted) {
+        return Ok(Timing { value: current, whose: Whose::Program });
+    }
+    if current != wanted {
+        set_option(socket, libc::IPPROTO_TCP, option, wanted)?;
+    }
+    Ok(Timing { value: wanted, whose: Whose::Settings })
+}
+
+/// Sets `TCP_USER_TIMEOUT`, unless the program has set one itself. `None` where the kernel has no such option.
+///
+/// # Errors
+/// The errno of setsockopt(2).
+fn set_user_timeout(socket: c_int, seconds: c_int) -> Result<Option<Timing>, c_int> {
+    let (level, option) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
+    Ok(match get_option(socket, level, option) {
+        Err(_) => None,
+        Ok(0) => {
+            let value = seconds.saturating_mul(1000);
+            set_option(socket, level, option, value)?;
+            Some(Timing { value, whose: Whose::Settings })
+        }
+        Ok(value) => Some(Timing { value, whose: Whose::Program }),
+    })
 }
 
 // --- Whose a timing is ---------------------------------------------------------------------------------
 
 /// The timings that a new socket has in the socket's network namespace, as far as needed to tell whose its
 /// current ones are.
-fn default_timings(socket: c_int, current: Timings, wanted: Timings) -> Timings {
+fn default_timings(socket: c_int, current: &Timings, wanted: &Timings) -> Timings {
     // A value of the kernel's or of ours needs no question: it is not set, or need not be.
     let is_clear = (current.idle == Timings::KERNEL.idle || current.idle == wanted.idle)
         && (current.interval == Timings::KERNEL.interval || current.interval == wanted.interval)
@@ -164,20 +221,34 @@ fn default_timings(socket: c_int, current: Timings, wanted: Timings) -> Timings 
     if is_clear && !CHANGED.load(Relaxed) {
         return Timings::KERNEL;
     }
-    let cookie = get_cookie(socket, libc::SO_NETNS_COOKIE);
+    namespace_timings(socket, is_clear)
+}
+
+/// The default timings of the socket's network namespace, where they are known or can be found out.
+#[cold]
+#[inline(never)]
+fn namespace_timings(socket: c_int, is_clear: bool) -> Timings {
+    let cookie = namespace_of(socket);
     if let Some(known) = cookie.and_then(known_namespace) {
         return known;
     }
     // A program that sets timings switches keepalive on as well: they are its own. In a namespace whose sysctls
     // are changed, a socket without keepalive shows them; then a new socket tells, once per namespace.
-    if is_clear || get_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE) != Ok(0) {
+    if is_clear || !is_off(socket) {
         return Timings::KERNEL;
     }
-    let Some(default) = of_new_socket() else { return Timings::KERNEL };
-    if let Some(cookie) = cookie {
-        remember_namespace(cookie, default);
+    thread_namespace_timings(cookie)
+}
+
+/// The default timings of the thread's network namespace, which a new socket tells; the kernel's where that is not the
+/// namespace with this cookie: a socket can come from another one, whose defaults nothing tells.
+#[inline(never)]
+fn thread_namespace_timings(cookie: Option<u64>) -> Timings {
+    let Some((namespace, default)) = of_new_socket() else { return Timings::KERNEL };
+    if let Some(namespace) = namespace {
+        remember_namespace(namespace, default);
     }
-    default
+    if namespace == cookie { default } else { Timings::KERNEL }
 }
 
 /// Whether a namespace was met whose default timings are not the kernel's.
@@ -190,7 +261,10 @@ static NAMESPACES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 const TIMING_BITS: u32 = 37;
 
 fn namespace_slot(cookie: u64) -> Option<&'static AtomicU64> {
-    NAMESPACES.get(usize::try_from(cookie % NAMESPACES.len() as u64).ok()?)
+    /// The fraction of the golden ratio: cookies are handed out per processor in batches of a power of two, so that
+    /// their low bits are alike.
+    const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
+    NAMESPACES.get(usize::try_from(cookie.wrapping_mul(FACTOR) >> 61).ok()?)
 }
 
 fn known_namespace(cookie: u64) -> Option<Timings> {
@@ -223,9 +297,9 @@ fn is_in_use(socket: c_int) -> bool {
     matches!(get_option_bytes(socket, libc::IPPROTO_TCP, libc::TCP_INFO), Ok(state) if state != [CLOSE])
 }
 
-/// The timings that a new socket has in this thread's network namespace. /proc/sys/net would tell
-/// too, but is missing in many a chroot; a program that is about to connect may surely make a socket.
-fn of_new_socket() -> Option<Timings> {
+/// The cookie of this thread's network namespace and the timings that a new socket has there. /proc/sys/net would
+/// tell too, but is missing in many a chroot; a program that is about to connect may surely make a socket.
+fn of_new_socket() -> Option<(Option<u64>, Timings)> {
     [libc::AF_INET, libc::AF_INET6].into_iter().find_map(|family| {
         // Bare system calls: another preload, libkeepalive for one, may give the timings of its own to
         // whatever socket(3) makes, and libc's close is a cancellation point.
@@ -234,35 +308,50 @@ fn of_new_socket() -> Option<Timings> {
             libc::syscall(libc::SYS_socket, family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)
         };
         let socket = c_int::try_from(socket).ok().filter(|socket| *socket >= 0)?;
+        let namespace = namespace_of(socket);
         let timings = timings_of(socket);
         // SAFETY: the descriptor made above, which nobody else knows.
         unsafe { libc::syscall(libc::SYS_close, socket) };
-        timings.ok()
+        Some((namespace, timings.ok()?))
     })
 }
 
-// --- Enforced timings ----------------------------------------------------------------------------------
+// --- What the program sets later -------------------------------------------------------------------------
 
-/// The cookies of the sockets that connected last: what is set on them later is brought back.
-static OUTBOUND: [AtomicU64; 4096] = [const { AtomicU64::new(0) }; 4096];
-
-fn outbound_slot(cookie: u64) -> &'static AtomicU64 {
-    // The remainder is an index of the array.
-    static NONE: AtomicU64 = AtomicU64::new(0);
-    let index = usize::try_from(cookie % OUTBOUND.len() as u64);
-    index.ok().and_then(|index| OUTBOUND.get(index)).unwrap_or(&NONE)
+/// Marks a socket that is about to connect, so that later calls know it for outbound: in any process that it is handed
+/// to, after exec(2), however many there are.
+///
+/// The mark is the length of its queue of Fast Open requests. Only a socket that listens has a use for one; the kernel
+/// takes it before the connect, gives it back, and hands it on to no accepted socket (`inet_csk_clone_lock` in
+/// `net/ipv4/inet_connection_sock.c`). MPTCP has it as well.
+fn mark_outbound(socket: c_int) {
+    let _ = set_option(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 1);
 }
 
-fn remember_outbound(socket: c_int) {
-    if let Some(cookie) = get_cookie(socket, libc::SO_COOKIE) {
-        outbound_slot(cookie).store(cookie, Relaxed);
-    }
+/// Whether a socket has the mark and is connected, or on the way to it.
+fn is_outbound(socket: c_int) -> bool {
+    // What listens may have such a queue, but no peer; nor has what was dissolved and may listen.
+    matches!(get_option(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN), Ok(1..))
+        && get_option_bytes::<8>(socket, libc::SOL_SOCKET, libc::SO_PEERNAME).is_ok()
 }
 
 /// The type of setsockopt(2).
 pub type SetSockOpt = unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
 
-/// The policy of `setsockopt`: libc's own, after which enforced timings are brought back.
+/// Whether an option is one that the library sets.
+#[inline]
+pub fn is_watched(level: c_int, option: c_int) -> bool {
+    match level {
+        libc::SOL_SOCKET => option == libc::SO_KEEPALIVE,
+        libc::IPPROTO_TCP => {
+            matches!(option, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL | libc::TCP_KEEPCNT)
+        }
+        _ => false,
+    }
+}
+
+/// The policy of `setsockopt`: libc's own, after which enforced timings are clamped. Without `enforce` the program's
+/// word stands, and keepalive that it switches off is reported.
 ///
 /// # Safety
 /// `real` is a setsockopt(2). The other arguments may be any.
@@ -276,45 +365,75 @@ pub unsafe fn setsockopt(
     length: socklen_t,
 ) -> c_int {
     // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
-    let ask = move || unsafe { real(socket, level, option, value, length) };
-    let Some(keepalive) = state::settings().keepalive.filter(|keepalive| keepalive.enforce) else {
-        return ask();
-    };
-    process::in_own_frame(move || {
-        let status = ask();
-        if status == 0 {
-            bring_back(keepalive, socket, level, option);
+    let status = unsafe { real(socket, level, option, value, length) };
+    if status == 0
+        && is_watched(level, option)
+        && let Some(keepalive) = &state::settings().keepalive
+    {
+        if keepalive.enforce {
+            keeping_errno(|| clamp(keepalive, socket, level, option));
+        } else if level == libc::SOL_SOCKET && is_off_reported() && keeping_errno(|| is_off(socket))
+        {
+            keeping_errno(|| report_if_ours(keepalive, socket));
         }
-        status
-    })
+    }
+    status
 }
 
-/// Brings a longer idle or interval, a larger count and keepalive that is off back to the settings, on a
-/// socket that has connected. Before it has, `connect` sees to it.
-fn bring_back(Keepalive { timings, .. }: Keepalive, socket: c_int, level: c_int, option: c_int) {
-    let (name, most) = match (level, option) {
-        (libc::SOL_SOCKET, libc::SO_KEEPALIVE) => ("SO_KEEPALIVE", 1),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE) => ("TCP_KEEPIDLE", timings.idle),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL) => ("TCP_KEEPINTVL", timings.interval),
-        (libc::IPPROTO_TCP, libc::TCP_KEEPCNT) => ("TCP_KEEPCNT", timings.count),
-        _ => return,
+fn is_off(socket: c_int) -> bool {
+    get_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE) == Ok(0)
+}
+
+/// Clamps an option of an outbound socket to the settings: an idle time or interval that is longer, a count that is
+/// larger, and keepalive that is off. Before a socket connects, `connect` does that.
+#[inline(never)]
+fn clamp(Keepalive { timings, .. }: &Keepalive, socket: c_int, level: c_int, option: c_int) {
+    let (name, most) = match option {
+        libc::TCP_KEEPIDLE if level == libc::IPPROTO_TCP => ("TCP_KEEPIDLE", timings.idle),
+        libc::TCP_KEEPINTVL if level == libc::IPPROTO_TCP => ("TCP_KEEPINTVL", timings.interval),
+        libc::TCP_KEEPCNT if level == libc::IPPROTO_TCP => ("TCP_KEEPCNT", timings.count),
+        _ => ("SO_KEEPALIVE", 1),
     };
-    keeping_errno(|| {
-        let is_outbound = get_cookie(socket, libc::SO_COOKIE)
-            .is_some_and(|cookie| outbound_slot(cookie).load(Relaxed) == cookie);
-        let Ok(value) = get_option(socket, level, option) else { return };
-        let is_right = if level == libc::SOL_SOCKET { value != 0 } else { value <= most };
-        if is_outbound && !is_right && set_option(socket, level, option, most).is_ok() {
-            logging::debug!(
-                "setsockopt: descriptor {socket}: {name} {value} brought back to {most}"
-            );
-        }
-    });
+    let Ok(value) = get_option(socket, level, option) else { return };
+    let is_right = if level == libc::SOL_SOCKET { value != 0 } else { value <= most };
+    if !is_right && is_outbound(socket) && set_option(socket, level, option, most).is_ok() {
+        report_clamped(socket, name, value, most);
+    }
+}
+
+/// Reports that keepalive is off now, if the socket is outbound.
+#[cold]
+#[inline(never)]
+fn report_if_ours(Keepalive { timings, .. }: &Keepalive, socket: c_int) {
+    // Without `enforce` the socket has no mark. But after our connect no timing is the namespace's default, unless the
+    // settings' is the same, and one at least is the settings' own.
+    let Ok(current) = timings_of(socket) else { return };
+    let has_ours = |default: Timings| {
+        let timings = [
+            (current.idle, timings.idle, default.idle),
+            (current.interval, timings.interval, default.interval),
+            (current.count, timings.count, default.count),
+        ];
+        timings.iter().all(|(current, wanted, default)| current == wanted || current != default)
+            && timings
+                .iter()
+                .any(|(current, wanted, default)| current == wanted && wanted != default)
+    };
+    let Some(peer) = peer_of(socket) else { return };
+    if has_ours(Timings::KERNEL) && of_new_socket().is_none_or(|(_, default)| has_ours(default)) {
+        report_off(socket, peer);
+    }
 }
 
 // --- The log -------------------------------------------------------------------------------------------
 
+/// Whether what became of a socket is worth a line, for which the smallest stacks have no room.
+fn is_reported(outcome: Outcome) -> bool {
+    matches!(outcome, Outcome::Refused(_)) || is_debugged()
+}
+
 /// Logs what became of the socket: a refusal once per process, all else for those who ask for it.
+#[cold]
 #[inline(never)]
 fn report(socket: c_int, outcome: Outcome, peer: Peer) {
     match outcome {
@@ -338,6 +457,51 @@ fn report(socket: c_int, outcome: Outcome, peer: Peer) {
     }
 }
 
+#[cold]
+#[inline(never)]
+fn report_clamped(socket: c_int, name: &str, value: c_int, most: c_int) {
+    if is_debugged()
+        && let Some(peer) = peer_of(socket)
+    {
+        logging::debug!(
+            "setsockopt: descriptor {socket} to {peer}: {name} {value} reset to {most}"
+        );
+    }
+}
+
+/// The one warning of a process that the program has switched keepalive off.
+static SWITCHED_OFF: OnceLine = OnceLine::new();
+
+/// Whether keepalive that a program switches off is worth a look: for the warning, then for debug lines.
+fn is_off_reported() -> bool {
+    is_debugged() || (SWITCHED_OFF.is_owed() && log::max_level() >= LevelFilter::Warn)
+}
+
+/// Warns once per process of keepalive that is off. No NAT is on the way to this machine itself.
+#[cold]
+#[inline(never)]
+fn report_off(socket: c_int, peer: SocketAddr) {
+    if peer.ip().to_canonical().is_loopback() || !SWITCHED_OFF.is_owed() {
+        logging::debug!(
+            "setsockopt: descriptor {socket} to {peer}: the program has switched keepalive off"
+        );
+    } else {
+        SWITCHED_OFF.write(
+            Level::Warn,
+            module_path!(),
+            format_args!(
+                "setsockopt: descriptor {socket} to {peer}: the program has switched keepalive off; a NAT may drop \
+                 this connection when it is silent for long; EGRESS_SHIM_KEEPALIVE=enforce keeps it on (logged \
+                 once per process)"
+            ),
+        );
+    }
+}
+
+fn is_debugged() -> bool {
+    log::max_level() >= LevelFilter::Debug
+}
+
 /// The address that a socket is to connect to, for the log: ` to ADDRESS:PORT` if it can be read.
 #[derive(Clone, Copy)]
 struct Peer {
@@ -355,41 +519,45 @@ impl fmt::Display for Peer {
 }
 
 impl Peer {
-    /// Has the kernel copy the address from this very process (`process_vm_readv(2)`): the pointer may be any.
+    /// The pointer may be any.
     fn read(self) -> Option<SocketAddr> {
-        let mut copy = [0_u8; size_of::<libc::sockaddr_in6>()];
-        let length = copy.len().min(usize::try_from(self.length).ok()?);
-        let local = libc::iovec { iov_base: copy.as_mut_ptr().cast(), iov_len: length };
-        let remote = libc::iovec { iov_base: self.address.cast_mut().cast(), iov_len: length };
-        // SAFETY: the kernel writes no more than `length` bytes of the local, and checks the other address.
-        let count = unsafe {
-            let (local, remote) = (&raw const local, &raw const remote);
-            // Words for the kernel: of an int that is passed on the stack half would be whatever was there.
-            let (one, no_flags) = (1_usize, 0_usize);
-            let process = process::id();
-            libc::syscall(libc::SYS_process_vm_readv, process, local, one, remote, one, no_flags)
-        };
-        // sa_family, port and address as in ip(7) and ipv6(7).
-        let [family @ .., _, _] = *copy.first_chunk::<4>()?;
-        let port = u16::from_be_bytes([*copy.get(2)?, *copy.get(3)?]);
-        match (c_int::from(u16::from_ne_bytes(family)), usize::try_from(count).ok()?) {
-            (libc::AF_INET, 8..) => {
-                let address: [u8; 4] = copy.get(4..8)?.try_into().ok()?;
-                Some(SocketAddr::from((address, port)))
-            }
-            (libc::AF_INET6, 24..) => {
-                let address: [u8; 16] = copy.get(8..24)?.try_into().ok()?;
-                Some(SocketAddrV6::new(Ipv6Addr::from(address), port, 0, 0).into())
-            }
-            _ => None,
-        }
+        let (address, length) = (self.address.cast(), usize::try_from(self.length).ok()?);
+        let short = if length >= SHORT { copy_foreign::<SHORT>(address)? } else { return None };
+        socket_address(&short).or_else(|| {
+            let long = if length >= LONG { copy_foreign::<LONG>(address)? } else { return None };
+            socket_address(&long)
+        })
     }
 }
 
-/// The cookie of a socket or of its network namespace; `None` if the kernel has none (`SO_NETNS_COOKIE`
-/// came with Linux 5.14).
-fn get_cookie(socket: c_int, option: c_int) -> Option<u64> {
-    get_option_bytes(socket, libc::SOL_SOCKET, option).ok().map(u64::from_ne_bytes)
+/// The peer of a connected socket, or of one that is on the way to it.
+fn peer_of(socket: c_int) -> Option<SocketAddr> {
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERNAME);
+    let short = get_option_bytes::<SHORT>(socket, level, option).ok()?;
+    socket_address(&short)
+        .or_else(|| socket_address(&get_option_bytes::<LONG>(socket, level, option).ok()?))
+}
+
+/// The bytes of a `sockaddr_in` with family, port and address (ip(7)).
+const SHORT: usize = 8;
+/// The bytes of a `sockaddr_in6` with these (ipv6(7)).
+const LONG: usize = 24;
+
+/// The address in the first bytes of a `sockaddr`, if they hold the whole of it.
+fn socket_address(bytes: &[u8]) -> Option<SocketAddr> {
+    let [a, b, c, d, ..] = *bytes else { return None };
+    let port = u16::from_be_bytes([c, d]);
+    match c_int::from(u16::from_ne_bytes([a, b])) {
+        libc::AF_INET => Some(SocketAddr::from((*bytes.get(4..)?.first_chunk::<4>()?, port))),
+        libc::AF_INET6 => Some(SocketAddr::from((*bytes.get(8..)?.first_chunk::<16>()?, port))),
+        _ => None,
+    }
+}
+
+/// The cookie of a socket's network namespace; `None` if the kernel has none (before Linux 5.14).
+fn namespace_of(socket: c_int) -> Option<u64> {
+    let cookie = get_option_bytes(socket, libc::SOL_SOCKET, libc::SO_NETNS_COOKIE);
+    cookie.ok().map(u64::from_ne_bytes)
 }
 
 #[cfg(test)]
@@ -397,8 +565,6 @@ mod tests {
     use super::*;
     use std::io;
     use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-    use std::ptr::null;
-    use std::sync::Mutex;
 
     /// What the tests ask for: no system has it by default, and the values set by "programs" below
     /// differ from it.
@@ -406,32 +572,17 @@ mod tests {
 
     /// What becomes of a socket with these timings.
     fn apply(socket: &OwnedFd, timings: Timings) -> Outcome {
-        super::apply(socket.as_raw_fd(), Keepalive { timings, ..Keepalive::DEFAULT })
-    }
-
-    /// Applies timings, which must work.
-    fn set_keepalive(socket: &OwnedFd, timings: Timings) {
-        let outcome = apply(socket, timings);
-        let (_, seen) = state(socket);
-        let said = match outcome {
-            Outcome::Set(effective) => effective.timings,
-            other => panic!("{other:?}"),
-        };
-        assert_eq!(said, seen, "what is said of the socket is what it has");
-    }
-
-    fn socket(family: c_int, kind: c_int, protocol: c_int) -> io::Result<OwnedFd> {
-        // SAFETY: socket(2) takes three numbers; the descriptor it makes is owned at once.
-        unsafe {
-            match libc::socket(family, kind | libc::SOCK_CLOEXEC, protocol) {
-                -1 => Err(io::Error::last_os_error()),
-                descriptor => Ok(OwnedFd::from_raw_fd(descriptor)),
-            }
-        }
+        super::apply(socket.as_raw_fd(), &Keepalive { timings, ..Keepalive::DEFAULT })
     }
 
     fn tcp() -> OwnedFd {
-        socket(libc::AF_INET, libc::SOCK_STREAM, 0).expect("this machine has TCP")
+        // SAFETY: socket(2) takes three numbers; the descriptor that it makes is owned at once.
+        unsafe {
+            match libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) {
+                -1 => panic!("this machine has no TCP: {}", io::Error::last_os_error()),
+                descriptor => OwnedFd::from_raw_fd(descriptor),
+            }
+        }
     }
 
     fn keepalive(socket: &OwnedFd) -> c_int {
@@ -448,110 +599,6 @@ mod tests {
     }
 
     #[test]
-    fn every_kind_of_tcp_socket_gets_keepalive_and_the_wanted_timings() {
-        let kinds = [
-            ("IPv4", libc::AF_INET, libc::SOCK_STREAM, 0),
-            ("IPv6", libc::AF_INET6, libc::SOCK_STREAM, 0),
-            ("non-blocking", libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_NONBLOCK, 0),
-            ("TCP by name", libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_TCP),
-            ("MPTCP", libc::AF_INET, libc::SOCK_STREAM, libc::IPPROTO_MPTCP),
-        ];
-        for (name, family, kind, protocol) in kinds {
-            let socket = match socket(family, kind, protocol) {
-                Ok(socket) => socket,
-                Err(error) => {
-                    eprintln!("{name}: not tried, for this kernel has none ({error})");
-                    continue;
-                }
-            };
-            assert_eq!(keepalive(&socket), 0, "{name}: keepalive before");
-            set_keepalive(&socket, WANTED);
-            assert_eq!(state(&socket), (1, WANTED), "{name}: keepalive and timings");
-        }
-    }
-
-    #[test]
-    fn what_is_not_tcp_is_left_alone() {
-        let kinds = [
-            ("UDP", libc::AF_INET, libc::SOCK_DGRAM),
-            ("UDP over IPv6", libc::AF_INET6, libc::SOCK_DGRAM),
-            ("AF_UNIX stream", libc::AF_UNIX, libc::SOCK_STREAM),
-            ("AF_UNIX datagram", libc::AF_UNIX, libc::SOCK_DGRAM),
-        ];
-        for (name, family, kind) in kinds {
-            let socket = socket(family, kind, 0).unwrap_or_else(|error| panic!("{name}: {error}"));
-            assert_eq!(apply(&socket, WANTED), Outcome::NotTcp, "{name}");
-            assert_eq!(keepalive(&socket), 0, "{name}: keepalive");
-        }
-        let (reader, _writer) = io::pipe().expect("pipe(2)");
-        for (name, descriptor) in
-            [("a pipe", reader.as_raw_fd()), ("none", -1), ("one never open", c_int::MAX)]
-        {
-            assert_eq!(super::apply(descriptor, Keepalive::DEFAULT), Outcome::NotTcp, "{name}");
-        }
-    }
-
-    #[test]
-    fn each_timing_that_the_program_has_set_itself_stays() {
-        for choice in 0..8 {
-            let socket = tcp();
-            let mut wanted = WANTED;
-            let timings = [
-                (libc::TCP_KEEPIDLE, &mut wanted.idle, 600),
-                (libc::TCP_KEEPINTVL, &mut wanted.interval, 601),
-                (libc::TCP_KEEPCNT, &mut wanted.count, 66),
-            ];
-            for (bit, (option, timing, value)) in timings.into_iter().enumerate() {
-                if choice & 1 << bit != 0 {
-                    set(&socket, libc::IPPROTO_TCP, option, value);
-                    *timing = value;
-                }
-            }
-            set_keepalive(&socket, WANTED);
-            assert_eq!(state(&socket), (1, wanted), "the program had set choice {choice:03b}");
-        }
-    }
-
-    #[test]
-    fn keepalive_that_the_program_switched_on_gets_the_timings_it_lacks() {
-        let socket = tcp();
-        set(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1);
-        set_keepalive(&socket, WANTED);
-        assert_eq!(state(&socket), (1, WANTED));
-    }
-
-    #[test]
-    fn what_the_program_sets_after_the_first_connect_outlives_the_second() {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback is there");
-        let address = listener.local_addr().expect("it is bound");
-        let socket: OwnedFd = std::net::TcpStream::connect(address).expect("it listens").into();
-        set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, WANTED.idle);
-        let before = state(&socket);
-        assert_eq!(apply(&socket, WANTED), Outcome::InUse);
-        assert_eq!(state(&socket), before);
-    }
-
-    #[test]
-    fn a_socket_whose_connect_failed_may_connect_again() {
-        let socket = tcp();
-        set_keepalive(&socket, WANTED);
-        set(&socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 0);
-        set_keepalive(&socket, WANTED);
-        assert_eq!(state(&socket), (1, WANTED));
-    }
-
-    #[test]
-    fn keepalive_goes_on_where_the_wanted_timings_are_those_of_the_system() {
-        let _turn = NAMESPACES.lock();
-        // The default last seen may be that of the namespace of another test.
-        set_keepalive(&tcp(), WANTED);
-        let socket = tcp();
-        let (_, default) = state(&socket);
-        set_keepalive(&socket, default);
-        assert_eq!(state(&socket), (1, default));
-    }
-
-    #[test]
     fn a_timing_that_the_kernel_refuses_keeps_back_no_other() {
         let socket = tcp();
         let (_, default) = state(&socket);
@@ -560,58 +607,66 @@ mod tests {
         assert_eq!(state(&socket), (1, Timings { interval: default.interval, ..WANTED }));
     }
 
-    /// Held by tests that depend on which namespace's default was seen last.
-    static NAMESPACES: Mutex<()> = Mutex::new(());
+    #[test]
+    fn what_a_program_sets_after_connect_is_clamped_on_outbound_sockets() {
+        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback is there");
+        let address = listener.local_addr().expect("it is bound");
+        let mut to = [0_u8; 16];
+        to[..2].copy_from_slice(&libc::sa_family_t::try_from(libc::AF_INET).unwrap().to_ne_bytes());
+        to[2..4].copy_from_slice(&address.port().to_be_bytes());
+        to[4..8].copy_from_slice(&[127, 0, 0, 1]);
+        let enforced = Keepalive { timings: WANTED, user_timeout: None, enforce: true };
+        let more = Timings { idle: 600, interval: 601, count: 66 };
+        for (outbound, seen) in [(true, (1, WANTED)), (false, (0, more))] {
+            let socket = tcp();
+            if outbound {
+                assert!(matches!(super::apply(socket.as_raw_fd(), &enforced), Outcome::Set(_)));
+            }
+            // SAFETY: connect(2) with the bytes of a sockaddr_in and their number.
+            let status = unsafe { libc::connect(socket.as_raw_fd(), to.as_ptr().cast(), 16) };
+            assert_eq!(status, 0, "{}", io::Error::last_os_error());
+            for (level, option, value) in [
+                (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 0),
+                (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, more.idle),
+                (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, more.interval),
+                (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, more.count),
+            ] {
+                set(&socket, level, option, value);
+                clamp(&enforced, socket.as_raw_fd(), level, option);
+            }
+            assert_eq!(state(&socket), seen, "a socket that has connected: {outbound}");
+            assert_eq!(peer_of(socket.as_raw_fd()), Some(address));
+        }
+    }
 
-    /// Runs `f` in a thread with a network namespace of its own, in which new sockets have these
-    /// timings, where this user may make one.
-    fn in_namespace(default: Timings, f: impl FnOnce() + Send) {
-        let enter = move || {
-            // SAFETY: unshare(2) takes a number; only this thread leaves its namespace.
-            if unsafe { libc::unshare(libc::CLONE_NEWNET | libc::CLONE_NEWNS) } != 0 {
-                return eprintln!("not tried: {}", io::Error::last_os_error());
-            }
-            for (name, value) in
-                [("time", default.idle), ("intvl", default.interval), ("probes", default.count)]
-            {
-                let path = format!("/proc/sys/net/ipv4/tcp_keepalive_{name}");
-                if let Err(error) = std::fs::write(&path, value.to_string()) {
-                    return eprintln!("not tried: {path}: {error}");
-                }
-            }
-            f();
+    #[test]
+    fn an_address_is_read_where_the_kernel_can_read_it() {
+        let bytes = [2, 0, 0x1f, 0x90, 192, 0, 2, 1];
+        assert_eq!(copy_foreign::<8>(bytes.as_ptr()), Some(bytes));
+        for bad in [null(), with_exposed_provenance(1 << 20), with_exposed_provenance(usize::MAX)] {
+            assert_eq!(copy_foreign::<8>(bad), None, "{bad:?}");
+        }
+        let peer =
+            |address: &[u8], length| Peer { address: address.as_ptr().cast(), length }.read();
+        if cfg!(target_endian = "little") {
+            assert_eq!(peer(&bytes, 8), "192.0.2.1:8080".parse().ok());
+            assert_eq!(peer(&bytes, 7), None);
+            let mut bytes = [0; 24];
+            (bytes[0], bytes[23]) = (10, 1);
+            assert_eq!(peer(&bytes, 24), "[::1]:0".parse().ok());
+            assert_eq!(peer(&bytes, 23), None);
+        }
+        // It ends at a page that nobody can read.
+        let page = 4096;
+        // SAFETY: a mapping of our own, which is two pages long.
+        let end = unsafe {
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let memory = libc::mmap(std::ptr::null_mut(), 2 * page, libc::PROT_READ, flags, -1, 0);
+            libc::mprotect(memory.byte_add(page), page, libc::PROT_NONE);
+            memory.cast::<u8>().cast_const().add(page)
         };
-        std::thread::scope(|scope| scope.spawn(enter).join()).expect("what is above holds");
-    }
-
-    #[test]
-    fn the_default_is_that_of_the_network_namespace_of_the_thread() {
-        let _turn = NAMESPACES.lock();
-        set_keepalive(&tcp(), WANTED);
-        let (_, before) = state(&tcp());
-        let within = Timings { idle: 100, interval: 30, count: 3 };
-        in_namespace(within, || {
-            let socket = tcp();
-            assert_eq!(state(&socket), (0, within), "the namespace's default");
-            set_keepalive(&socket, WANTED);
-            assert_eq!(state(&socket), (1, WANTED));
-            // The default outside is a choice of the program's in here.
-            let socket = tcp();
-            set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, before.idle);
-            set_keepalive(&socket, WANTED);
-            assert_eq!(state(&socket), (1, Timings { idle: before.idle, ..WANTED }));
-        });
-    }
-
-    #[test]
-    fn keepalive_goes_on_where_the_namespaces_timings_are_the_wanted_ones() {
-        let _turn = NAMESPACES.lock();
-        set_keepalive(&tcp(), WANTED);
-        in_namespace(WANTED, || {
-            let socket = tcp();
-            set_keepalive(&socket, WANTED);
-            assert_eq!(state(&socket), (1, WANTED));
-        });
+        assert_eq!(copy_foreign::<16>(end.wrapping_sub(16)), Some([0; 16]));
+        assert_eq!(copy_foreign::<16>(end.wrapping_sub(15)), None);
     }
 
     #[test]
@@ -631,41 +686,21 @@ mod tests {
     }
 
     #[test]
-    fn what_a_program_sets_after_connect_is_brought_back_where_it_is_more() {
-        let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("loopback is there");
-        let address = listener.local_addr().expect("it is bound");
-        let enforced = Keepalive { timings: WANTED, user_timeout: None, enforce: true };
-        let more = Timings { idle: 600, interval: 601, count: 66 };
-        for (outbound, seen) in [(true, (1, WANTED)), (false, (0, more))] {
-            let socket: OwnedFd = std::net::TcpStream::connect(address).expect("it listens").into();
-            if outbound {
-                remember_outbound(socket.as_raw_fd());
-                // The next one that connects leaves it remembered.
-                remember_outbound(tcp().as_raw_fd());
-            }
-            for (level, option, value) in [
-                (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 0),
-                (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, more.idle),
-                (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, more.interval),
-                (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, more.count),
-            ] {
-                set(&socket, level, option, value);
-                bring_back(enforced, socket.as_raw_fd(), level, option);
-            }
-            assert_eq!(state(&socket), seen, "a socket that has connected: {outbound}");
-        }
-    }
-
-    #[test]
     fn enforced_settings_bring_down_what_is_more_and_keep_what_is_less() {
         let socket = tcp();
         set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 600);
         set(&socket, libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 5);
         let enforced = Keepalive { timings: WANTED, user_timeout: None, enforce: true };
-        let outcome = super::apply(socket.as_raw_fd(), enforced);
+        let outcome = super::apply(socket.as_raw_fd(), &enforced);
         let timings = Timings { interval: 5, ..WANTED };
-        let of_program = [false, true, false];
-        assert_eq!(outcome, Outcome::Set(Effective { timings, of_program, user_timeout: None }));
+        let ours = |value| Timing { value, whose: Whose::Settings };
+        let effective = Effective {
+            idle: ours(WANTED.idle),
+            interval: Timing { value: 5, whose: Whose::Program },
+            count: ours(WANTED.count),
+            user_timeout: None,
+        };
+        assert_eq!(outcome, Outcome::Set(effective));
         assert_eq!(state(&socket), (1, timings));
     }
 
@@ -674,13 +709,13 @@ mod tests {
         let (level, option) = (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT);
         let keepalive = Keepalive { user_timeout: Some(360), ..Keepalive::DEFAULT };
         for (own, wanted, said) in [
-            (0, 360_000, "user-timeout=360 (the settings')"),
-            (5_000, 5_000, "user-timeout=5 (the program's)"),
-            (1_500, 1_500, "user-timeout=1500 ms (the program's)"),
+            (0, 360_000, "user-timeout=360 (from settings)"),
+            (5_000, 5_000, "user-timeout=5 (from the program)"),
+            (1_500, 1_500, "user-timeout=1500 ms (from the program)"),
         ] {
             let socket = tcp();
             set(&socket, level, option, own);
-            let outcome = super::apply(socket.as_raw_fd(), keepalive);
+            let outcome = super::apply(socket.as_raw_fd(), &keepalive);
             assert_eq!(get_option(socket.as_raw_fd(), level, option), Ok(wanted));
             let Outcome::Set(effective) = outcome else { panic!("{outcome:?}") };
             assert!(effective.to_string().ends_with(said), "{effective}: {said}");
@@ -697,7 +732,7 @@ mod tests {
             for cookie in [0x7ff_ff01, 0x7ff_fff0, 1 << 60 | 0x7ff_fff1] {
                 remember_namespace(cookie, timings);
                 assert_eq!(known_namespace(cookie), Some(timings), "{cookie:x}");
-                assert_eq!(known_namespace(cookie + 8), None, "another one with the same slot");
+                assert_eq!(known_namespace(cookie + 1), None, "another one");
             }
         }
     }
@@ -707,6 +742,7 @@ mod tests {
         for descriptor in [-1, tcp().as_raw_fd()] {
             process::set_errno(77);
             before_connect(descriptor, null(), 0);
+            before_message(descriptor, null());
             assert_eq!(process::errno(), 77, "after descriptor {descriptor}");
         }
     }

@@ -61,11 +61,20 @@ impl<F: Copy> Next<F> {
     /// As for [`Self::get`].
     #[inline]
     unsafe fn or_else(&self, search: impl FnOnce() -> Option<*mut c_void>) -> Option<F> {
-        let mut found = self.found.load(Relaxed);
-        if found.is_null() {
-            found = search().unwrap_or(null_mut());
-            self.found.store(found, Relaxed);
+        if self.found.load(Relaxed).is_null() {
+            self.found.store(search().unwrap_or(null_mut()), Relaxed);
         }
+        // SAFETY: this function's own contract.
+        unsafe { self.known() }
+    }
+
+    /// The function, if an earlier call has found it: for a hook that is to be a test and a jump.
+    ///
+    /// # Safety
+    /// As for [`Self::get`].
+    #[inline]
+    pub unsafe fn known(&self) -> Option<F> {
+        let found = self.found.load(Relaxed);
         // SAFETY: the address of a function of type `F`.
         (!found.is_null()).then(|| unsafe { transmute_copy(&found) })
     }

@@ -767,14 +767,14 @@ pub fn get_option_bytes<const SIZE: usize>(
     option: c_int,
 ) -> Result<[u8; SIZE], c_int> {
     let mut value = [0; SIZE];
-    let mut length = libc::socklen_t::try_from(SIZE).unwrap_or_default();
-    // SAFETY: the kernel writes no more than the bytes of the local that `length` allows; getsockopt(2)
-    // takes any descriptor.
-    let status = unsafe {
-        let value = value.as_mut_ptr();
-        libc::syscall(libc::SYS_getsockopt, socket, level, option, value, &raw mut length)
-    };
-    if status == 0 { Ok(value) } else { Err(errno()) }
+    let mut length = SIZE;
+    // SAFETY: the kernel writes no more than the bytes of the local that `length` allows, and no more than an int
+    // to `length`; getsockopt(2) takes any descriptor.
+    unsafe {
+        let (value, length) = (value.as_mut_ptr().addr(), (&raw mut length).addr());
+        option_call(libc::SYS_getsockopt, socket, level, option, value, length)
+    }?;
+    Ok(value)
 }
 
 /// Sets a socket option of type int.
@@ -783,11 +783,78 @@ pub fn get_option_bytes<const SIZE: usize>(
 /// The errno of setsockopt(2).
 pub fn set_option(socket: c_int, level: c_int, option: c_int, value: c_int) -> Result<(), c_int> {
     // SAFETY: the kernel reads a local int, whose size it is given; setsockopt(2) takes any descriptor.
+    unsafe {
+        let value = (&raw const value).addr();
+        option_call(libc::SYS_setsockopt, socket, level, option, value, size_of::<c_int>())
+    }
+}
+
+/// Makes getsockopt(2) or setsockopt(2), and gives the errno of one that fails. By the instruction itself where that is
+/// known: musl's syscall(3) takes more stack than the smallest ones have left for a connect.
+///
+/// # Safety
+/// The addresses are those that the call may use.
+#[inline]
+unsafe fn option_call(
+    call: libc::c_long,
+    socket: c_int,
+    level: c_int,
+    option: c_int,
+    value: usize,
+    length: usize,
+) -> Result<(), c_int> {
+    let status: libc::c_long;
+    // SAFETY: the registers of a system call (syscall(2)); the kernel uses what this function's caller says.
+    #[cfg(target_arch = "x86_64")]
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inlateout("rax") call => status,
+            in("edi") socket, in("esi") level, in("edx") option, in("r10") value, in("r8") length,
+            lateout("rcx") _, lateout("r11") _,
+            options(nostack)
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(target_arch = "aarch64")]
+    unsafe {
+        std::arch::asm!(
+            "svc 0",
+            in("x8") call,
+            inlateout("x0") libc::c_long::from(socket) => status,
+            in("x1") level, in("x2") option, in("x3") value, in("x4") length,
+            options(nostack)
+        );
+    }
+    // SAFETY: as above.
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    unsafe {
+        let result = libc::syscall(call, socket, level, option, value, length);
+        status = if result == 0 { 0 } else { -libc::c_long::from(errno()) };
+    }
+    if status == 0 { Ok(()) } else { Err(c_int::try_from(-status).unwrap_or(libc::EINVAL)) }
+}
+
+/// Copies bytes of the program's, where the kernel can read them: the pointer may be any. `SIZE` is a multiple of eight.
+#[must_use]
+pub fn copy_foreign<const SIZE: usize>(from: *const u8) -> Option<[u8; SIZE]> {
+    let is_readable = (0..SIZE).step_by(8).all(|offset| can_read_eight(from.wrapping_add(offset)));
+    // SAFETY: the kernel has just read these bytes, which the program has handed to a system call that is about to
+    // read them. Volatile, for another thread may write there.
+    is_readable.then(|| unsafe { from.cast::<[u8; SIZE]>().read_volatile() })
+}
+
+/// Whether the kernel can read eight bytes: it copies a signal set (EFAULT) before it finds that what it is to do with
+/// the set is none of sigprocmask(2)'s operations (EINVAL).
+fn can_read_eight(bytes: *const u8) -> bool {
+    const NO_OPERATION: c_int = c_int::MAX;
+    // SAFETY: a pointer for the kernel to read eight bytes of, if it can; nothing is done with them.
     let status = unsafe {
-        let value = &raw const value;
-        libc::syscall(libc::SYS_setsockopt, socket, level, option, value, size_of::<c_int>())
+        let none = std::ptr::null_mut::<u64>();
+        libc::syscall(libc::SYS_rt_sigprocmask, NO_OPERATION, bytes, none, size_of::<u64>())
     };
-    if status == 0 { Ok(()) } else { Err(errno()) }
+    // Of a null pointer the kernel reads nothing, and all is well.
+    status == -1 && errno() == libc::EINVAL
 }
 
 /// Waits while the word at the address has this value; may return earlier (futex(2)). The bare system

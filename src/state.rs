@@ -34,10 +34,10 @@ pub fn settings() -> &'static Settings<'static> {
 
 /// What outbound TCP connections get; `None` if keepalive is off.
 #[must_use]
-pub fn keepalive() -> Option<Keepalive> {
+pub fn keepalive() -> Option<&'static Keepalive> {
     let settings = settings();
     log_what_is_in_force(settings);
-    settings.keepalive
+    settings.keepalive.as_ref()
 }
 
 /// Whether a name could be listed at all.
@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn a_process_without_settings_has_keepalive_and_no_allowlist() {
         load_settings();
-        assert_eq!(keepalive(), Some(Keepalive::DEFAULT));
+        assert_eq!(keepalive(), Some(&Keepalive::DEFAULT));
         assert!(allowlist().is_none() && !is_listed(b"api.openai.com"));
     }
 }

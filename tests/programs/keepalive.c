@@ -9,15 +9,21 @@
  *                             sets the option
  *   connect refused disconnect
  *                             connects it: to the peer, to a port where nobody listens, to AF_UNSPEC
+ *   sendto sendmsg sendmmsg   connects it to the peer by that call with MSG_FASTOPEN, which sends a byte
+ *   crowd=N                   prints of how many of N connections, open at once and made on every processor in turn,
+ *                             keepalive that the program switches off and a longer idle time are not as it sets them
  *   full drain                the peer answers no new connection; it does again
  *   finish                    waits until the connection stands or has failed
  *   accepted listener first   makes another socket current: the peer's end, the peer's listening
  *                             socket, the first socket of all
+ *   listen                    makes it a listening one; `accepted` is then what a connection to it gives
+ *   exec                      goes on with the next step in this program run anew, by exec
  *   show                      prints its options, as read back
  *   port                      prints its port
  *   free                      prints how many descriptors are open, and the lowest free one
  *   exhaust                   takes away every free descriptor
  *   forbid=CALL,ERRNO         a seccomp filter: getsockopt, setsockopt or ipv4 (socket, for AF_INET) fails from now on
+ *   elsewhere                 gives the namespace the address 192.0.2.1, which the peers have from then on
  *   namespace back            enters a new network namespace; goes back to the one before
  *   defaults=IDLE,INTERVAL,COUNT
  *                             sets the namespace's tcp_keepalive_* sysctls
@@ -44,6 +50,7 @@
 #define MPTCP 262 /* IPPROTO_MPTCP, which older headers lack */
 
 static int first = -1, current = -1, listener = -1, before = -1;
+static uint32_t host = INADDR_LOOPBACK;
 static struct sockaddr_storage peer;
 static socklen_t peer_length;
 
@@ -62,6 +69,7 @@ static const char *error_name(int error) {
     case EINVAL: return "EINVAL";
     case EPERM: return "EPERM";
     case EMFILE: return "EMFILE";
+    case EOPNOTSUPP: return "EOPNOTSUPP";
     }
     snprintf(number, sizeof number, "errno %d", error);
     return number;
@@ -72,7 +80,7 @@ static socklen_t loopback(struct sockaddr_storage *address, int family, int mapp
     if (family == AF_INET) {
         struct sockaddr_in *in = (struct sockaddr_in *)address;
         in->sin_family = AF_INET;
-        in->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+        in->sin_addr.s_addr = htonl(host);
         return sizeof *in;
     }
     struct sockaddr_in6 *in6 = (struct sockaddr_in6 *)address;
@@ -129,6 +137,83 @@ static void new_socket(int family, int type, int protocol, int mapped) {
 static void connect_to(const char *step, struct sockaddr_storage *address, socklen_t length) {
     int status = connect(current, (struct sockaddr *)address, length);
     printf("%s: %s\n", step, status == 0 ? "0" : error_name(errno));
+}
+
+static void send_to_peer(const char *step) {
+    static char byte = 'x';
+    struct iovec vector = {.iov_base = &byte, .iov_len = 1};
+    struct mmsghdr message = {.msg_hdr = {
+        .msg_name = &peer, .msg_namelen = peer_length, .msg_iov = &vector, .msg_iovlen = 1}};
+    ssize_t sent = strcmp(step, "sendto") == 0
+                       ? sendto(current, &byte, 1, MSG_FASTOPEN, (struct sockaddr *)&peer, peer_length)
+                   : strcmp(step, "sendmsg") == 0 ? sendmsg(current, &message.msg_hdr, MSG_FASTOPEN)
+                                                  : sendmmsg(current, &message, 1, MSG_FASTOPEN);
+    printf("%s: %s\n", step, sent == 1 ? "1" : error_name(errno));
+}
+
+/* Whether a connection has something else than this program sets on it. */
+static int is_changed(int connection) {
+    int off = 0, idle = 7200, on, kept;
+    socklen_t size = sizeof on;
+    if (setsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof off) != 0) fail("SO_KEEPALIVE");
+    if (setsockopt(connection, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle) != 0) fail("TCP_KEEPIDLE");
+    if (getsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &on, &size) != 0) fail("SO_KEEPALIVE");
+    if (getsockopt(connection, IPPROTO_TCP, TCP_KEEPIDLE, &kept, &size) != 0) fail("TCP_KEEPIDLE");
+    return on != off && kept != idle;
+}
+
+static void crowd(int count) {
+    struct rlimit limit = {.rlim_cur = 2 * count + 100, .rlim_max = 2 * count + 100};
+    int processors = (int)sysconf(_SC_NPROCESSORS_ONLN), changed = 0;
+    int *connections = calloc(count, sizeof *connections);
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) fail("setrlimit");
+    for (int i = 0; i < count; i++) {
+        cpu_set_t processor;
+        CPU_ZERO(&processor);
+        CPU_SET(i % processors, &processor);
+        sched_setaffinity(0, sizeof processor, &processor); /* as far as they may be used */
+        connections[i] = socket(peer.ss_family, SOCK_STREAM, 0);
+        if (connect(connections[i], (struct sockaddr *)&peer, peer_length) != 0) fail("connect");
+        if (accept(listener, NULL, NULL) < 0) fail("accept");
+    }
+    for (int i = 0; i < count; i++)
+        changed += is_changed(connections[i]);
+    printf("crowd: %d\n", changed);
+}
+
+/* A connection to the current socket, by the bare system call: it is not what the test is about. */
+static void listen_and_dial(void) {
+    struct sockaddr_storage address;
+    socklen_t length = sizeof address;
+    int protocol;
+    socklen_t size = sizeof protocol;
+    listener = current;
+    if (getsockopt(current, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0) fail("SO_PROTOCOL");
+    if (listen(listener, 8) != 0) fail("listen");
+    if (getsockname(listener, (struct sockaddr *)&address, &length) != 0) fail("getsockname");
+    int client = socket(address.ss_family, SOCK_STREAM, protocol);
+    if (client < 0 || syscall(SYS_connect, client, &address, length) != 0) fail("dial");
+}
+
+static void run_anew(char **steps) {
+    char adopt[32];
+    snprintf(adopt, sizeof adopt, "adopt=%d", current);
+    fflush(stdout);
+    steps[-1] = steps[0]; /* the name */
+    steps[0] = adopt;
+    execv("/proc/self/exe", steps - 1);
+    fail("exec");
+}
+
+static void move_elsewhere(void) {
+    struct ifreq alias = {.ifr_name = "lo:1"};
+    struct sockaddr_in *address = (struct sockaddr_in *)&alias.ifr_addr;
+    int any = socket(AF_INET, SOCK_DGRAM, 0);
+    host = 0xc0000201;
+    address->sin_family = AF_INET;
+    address->sin_addr.s_addr = htonl(host);
+    if (ioctl(any, SIOCSIFADDR, &alias) != 0) fail("address");
+    close(any);
 }
 
 static void refused(void) {
@@ -283,6 +368,11 @@ static void do_step(const char *step) {
     }
     else if (IS("connect")) connect_to(step, &peer, peer_length);
     else if (IS("refused")) refused();
+    else if (IS("sendto") || IS("sendmsg") || IS("sendmmsg")) send_to_peer(step);
+    else if (IS("crowd")) crowd(atoi(value));
+    else if (IS("listen")) listen_and_dial();
+    else if (IS("adopt")) first = current = atoi(value);
+    else if (IS("elsewhere")) move_elsewhere();
     else if (IS("disconnect")) {
         struct sockaddr_storage nobody = {.ss_family = AF_UNSPEC};
         connect_to(step, &nobody, sizeof(struct sockaddr_in));
@@ -302,7 +392,9 @@ static void do_step(const char *step) {
     else if (IS("forbid")) forbid(value);
     else if (IS("namespace")) new_namespace();
     else if (IS("back")) {
-        if (setns(before, CLONE_NEWNET) != 0) fail("setns");
+        int left = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+        if (left < 0 || setns(before, CLONE_NEWNET) != 0) fail("setns");
+        before = left;
     }
     else if (IS("defaults")) set_defaults(value);
     else if (IS("probes")) show_probes();
@@ -320,7 +412,9 @@ static void do_step(const char *step) {
 }
 
 int main(int count, char **steps) {
-    for (int i = 1; i < count; i++)
+    for (int i = 1; i < count; i++) {
+        if (strcmp(steps[i], "exec") == 0) run_anew(steps + i);
         do_step(steps[i]);
+    }
     return 0;
 }

@@ -1,9 +1,9 @@
 /*
- * How much stack connect takes: stack thread|signal [MORE]
+ * How much stack connect takes: stack thread|signal MORE [new|own]
  *
  * thread: on a thread with the smallest stack (PTHREAD_STACK_MIN). signal: in a handler on the smallest
  * alternate stack (MINSIGSTKSZ; the kernel says how much that is). MORE bytes come on top of it. Below the stack
- * is a page that kills. Prints how many bytes connect took.
+ * is a page that kills. own: the program has switched keepalive on and set an idle time. Prints how many bytes connect took.
  */
 #include "guest.h"
 #include <limits.h>
@@ -21,7 +21,7 @@ enum { PAINT = 0xA5 };
 static struct sockaddr_in port;
 static unsigned char *lowest; /* of the stack in use */
 static long taken;
-static int keepalive;
+static int keepalive, own;
 
 static unsigned char *make_stack(size_t size)
 {
@@ -35,12 +35,25 @@ static unsigned char *make_stack(size_t size)
     return memory + page;
 }
 
+static void set_own(int fd)
+{
+    int on = 1, idle = 30;
+
+    if (setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on) != 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle) != 0)
+        fail("setsockopt");
+}
+
 /* Connects, and notes how far below this frame the stack is not painted any more. */
 static __attribute__((noinline)) void measure(void)
 {
     unsigned char *frame = __builtin_frame_address(0), *at = lowest;
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    keepalive = refused(&port);
+    if (own)
+        set_own(fd);
+    connect(fd, (struct sockaddr *)&port, sizeof port);
+    keepalive = keepalive_of(fd);
     while (*at == PAINT)
         at++;
     taken = frame - at;
@@ -71,10 +84,12 @@ static void handler(int signal)
 
 int main(int argc, char **argv)
 {
-    size_t more = argc == 3 ? (size_t)atoi(argv[2]) : 0;
+    size_t more = argc > 2 ? (size_t)atoi(argv[2]) : 0;
 
+    own = argc > 3 && strcmp(argv[3], "own") == 0;
     port = loopback(NULL);
     refused(&port); /* the lazy binding of this program's own calls is done */
+    set_own(bound);
     if (argc >= 2 && strcmp(argv[1], "thread") == 0) {
         long least = sysconf(_SC_THREAD_STACK_MIN);
         size_t size = (size_t)(least > PTHREAD_STACK_MIN ? least : PTHREAD_STACK_MIN) + more;

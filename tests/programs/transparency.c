@@ -8,6 +8,8 @@
  *
  *   transparency apart     the cases of connect, each in a process of its own: each is its first
  *   transparency together  all in one process
+ *   transparency apart|together sendto|sendmsg|sendmmsg
+ *                          the same by that call with MSG_FASTOPEN (WANTED is connect's)
  *   transparency lookups   the cases of getaddrinfo (WANTED is empty: libcs differ)
  *   transparency fixed     waits for a byte on standard input, then makes calls whose arguments are
  *                          the same in every run, for strace
@@ -69,13 +71,31 @@ static const char *error_name(int error) {
     return number;
 }
 
-/* The call that all this is about. */
-static int call(int descriptor, const void *address, socklen_t length) {
+enum { CONNECT, SENDTO, SENDMSG, SENDMMSG };
+static const char *const names[] = {"connect", "sendto", "sendmsg", "sendmmsg"};
+static int by = CONNECT;
+
+/* The call that all this is about. One that sends, sends a byte. */
+static int make(int descriptor, const void *address, socklen_t length) {
+    static char byte = 'x';
+    int flags = MSG_FASTOPEN | MSG_NOSIGNAL;
+    struct iovec vector = {.iov_base = &byte, .iov_len = 1};
+    struct mmsghdr message = {.msg_hdr = {
+        .msg_name = (void *)address, .msg_namelen = length, .msg_iov = &vector, .msg_iovlen = 1}};
     errno = UNTOUCHED;
-    int status = connect(descriptor, address, length), error = errno;
+    switch (by) {
+    case SENDTO: return (int)sendto(descriptor, &byte, 1, flags, address, length);
+    case SENDMSG: return (int)sendmsg(descriptor, &message.msg_hdr, flags);
+    case SENDMMSG: return sendmmsg(descriptor, &message, 1, flags);
+    }
+    return connect(descriptor, address, length);
+}
+
+static int call(int descriptor, const void *address, socklen_t length) {
+    int status = make(descriptor, address, length), error = errno;
     if (status == -1) {
         note(error_name(error));
-    } else if (status == 0 && error == UNTOUCHED) {
+    } else if (status == (by != CONNECT) && error == UNTOUCHED) {
         note("0");
     } else {
         char answer[64];
@@ -557,6 +577,19 @@ static void no_descriptor_left(void) {
     setrlimit(RLIMIT_NOFILE, &before);
 }
 
+#ifdef __GLIBC__
+/* Where the header of a message cannot be read. */
+static void bad_headers(void) {
+    static void *const bad[] = {NULL, (void *)16, (void *)-4096L};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        errno = 0;
+        if (sendmsg(tcp(), bad[i], MSG_FASTOPEN) == -1) note(error_name(errno));
+        errno = 0;
+        if (sendmmsg(tcp(), bad[i], 1, MSG_FASTOPEN) == -1) note(error_name(errno));
+    }
+}
+#endif
+
 /* The last case: the filter stays. */
 static void forbidden(void) {
     if (filter(SYS_connect, FILTER_ANY, FILTER_ERRNO(EPERM)) != 0) fail("seccomp");
@@ -635,6 +668,9 @@ static const struct {
     {"success, v4-mapped", "0", success_mapped},
     {"MPTCP", "ECONNREFUSED 0", mptcp},
     {"no descriptor left", "ECONNREFUSED", no_descriptor_left},
+#ifdef __GLIBC__ /* musl reads them itself */
+    {"bad headers of messages", "EFAULT EFAULT EFAULT EFAULT EFAULT EFAULT", bad_headers},
+#endif
     {"a seccomp filter on connect", "EPERM EPERM", forbidden},
 };
 
@@ -795,7 +831,10 @@ static void enter_namespace(void) {
 }
 
 int main(int count, char **arguments) {
-    const char *what = count == 2 ? arguments[1] : "";
+    const char *what = count >= 2 ? arguments[1] : "";
+    for (int i = SENDTO; count == 3 && i <= SENDMMSG; i++)
+        if (strcmp(arguments[2], names[i]) == 0) by = i;
+    if (count > 2 + (by != CONNECT)) return 2;
     enter_namespace();
     if (strcmp(what, "apart") == 0) run_cases(1);
     else if (strcmp(what, "together") == 0) run_cases(0);

@@ -336,6 +336,130 @@ fn a_socket_that_does_not_connect_is_left_alone() {
     }
 }
 
+// --- Messages that connect -----------------------------------------------------------------------
+
+#[test]
+fn a_message_that_connects_by_fast_open_switches_keepalive_on() {
+    for kind in tcp_kinds() {
+        for call in ["sendto", "sendmsg", "sendmmsg"] {
+            let seen = |options| format!("{call}: 1; {options}");
+            assert_seen(&[], &format!("{kind} {call} show"), &seen(UNTOUCHED), &seen(DEFAULTS));
+        }
+    }
+}
+
+/// What differs is in the address: its header is read for the log alone.
+#[test]
+fn the_debug_line_of_a_message_that_connects_names_the_peer() {
+    in_each_environment(|environment| {
+        for call in ["sendto", "sendmsg", "sendmmsg"] {
+            let errors = errors_of(environment, &[("LOG", "debug")], &format!("tcp4 {call}"));
+            let lines = log::lines(&errors);
+            let right = |line: &log::Line| {
+                line.kind() == "DEBUG connect:" && line.message.contains(" to 127.0.0.1:")
+            };
+            assert!(lines.iter().any(right), "{call}: a line with the peer, seen {errors}");
+        }
+    });
+}
+
+// --- Enforced settings ---------------------------------------------------------------------------
+
+const ENFORCED: Settings = &[("KEEPALIVE", "enforce")];
+
+/// More than cookies of one processor's batch, of which every table of 4,096 would forget some.
+#[test]
+fn enforce_holds_for_each_of_thousands_of_open_connections() {
+    assert_seen(ENFORCED, "tcp4 crowd=4500", "crowd: 0", "crowd: 4500");
+}
+
+#[test]
+fn enforce_holds_for_every_kind_of_connection_and_after_exec() {
+    in_each_environment(|environment| {
+        let own = "keepalive=0 idle=7200 interval=75 count=9 show";
+        for kind in tcp_kinds() {
+            for between in ["", "exec"] {
+                let steps = format!("{kind} connect {between} {own}");
+                let program = program(environment);
+                let bare = seen(environment.bare(&program), &steps);
+                expect(format!("{steps}: bare"), bare, format!("connect: 0; {UNTOUCHED}"));
+                let shimmed = seen(environment.shimmed(&program, ENFORCED), &steps);
+                expect(steps, shimmed, format!("connect: 0; {DEFAULTS}"));
+            }
+        }
+    });
+}
+
+#[test]
+fn enforce_leaves_sockets_alone_that_others_connect_to() {
+    for kind in tcp_kinds() {
+        let own = "keepalive=0 idle=7200 interval=75 count=9 show";
+        // The peer's end and its listening socket.
+        let seen = format!("connect: 0; {UNTOUCHED}; {UNTOUCHED}");
+        let steps = format!("{kind} connect accepted keepalive=1 {own} listener keepalive=1 {own}");
+        assert_seen(ENFORCED, &steps, &seen, &seen);
+        // A socket that was connected, then listens, and what it accepts. Of MPTCP the kernel goes on to name the peer.
+        if kind.starts_with("mptcp") {
+            continue;
+        }
+        let seen = format!("connect: 0; disconnect: 0; {UNTOUCHED}; {UNTOUCHED}; {UNTOUCHED}");
+        let steps = format!("{kind} connect disconnect {own} listen {own} accepted {own}");
+        assert_seen(ENFORCED, &steps, &seen, &seen);
+    }
+}
+
+// --- Keepalive that the program switches off -----------------------------------------------------
+
+/// What a run writes to standard error.
+fn errors_of(environment: &Environment, settings: Settings, text: &str) -> String {
+    let mut command = environment.shimmed(program(environment), settings);
+    stderr(&run(steps(&mut command, text)))
+}
+
+#[test]
+fn keepalive_switched_off_after_connecting_is_warned_of_once() {
+    in_each_environment(|environment| {
+        for kind in two_kinds() {
+            let kind = kind.replace('6', "4");
+            let twice = format!("elsewhere {kind} connect keepalive=0 {kind} connect keepalive=0");
+            let errors = errors_of(environment, &[], &twice);
+            let lines = log::lines(&errors);
+            let [line] = &lines[..] else { panic!("{twice}: one warning, seen {errors}") };
+            let right = line.kind() == "WARN setsockopt:"
+                && line.message.contains(" to 192.0.2.1:")
+                && line.message.contains("EGRESS_SHIM_KEEPALIVE=enforce");
+            assert!(right, "{twice}: it names the peer and the way out, seen {errors}");
+            // Each is the last word about its connection.
+            let errors = errors_of(environment, &[("LOG", "debug")], &twice);
+            let kinds: Vec<_> = log::lines(&errors).iter().skip(1).map(log::Line::kind).collect();
+            let wanted =
+                ["DEBUG connect:", "WARN setsockopt:", "DEBUG connect:", "DEBUG setsockopt:"];
+            expect(format!("{twice}: the lines of {errors}"), kinds, wanted.map(str::to_owned));
+        }
+    });
+}
+
+#[test]
+fn nothing_is_said_of_keepalive_that_is_switched_off_elsewhere() {
+    in_each_environment(|environment| {
+        for (settings, text) in [
+            // On this machine there is no NAT.
+            (&[][..], "tcp4 connect keepalive=0"),
+            (&[], "elsewhere tcp4 connect keepalive=1"),
+            (&[], "elsewhere tcp4 keepalive=1 keepalive=0"),
+            (&[], "elsewhere tcp4 connect disconnect keepalive=0"),
+            (&[], "elsewhere tcp4 connect accepted keepalive=1 keepalive=0"),
+            (&[], "elsewhere tcp4 connect accepted idle=60 keepalive=1 keepalive=0"),
+            (&[], "defaults=60,60,5 elsewhere tcp4 connect accepted keepalive=1 keepalive=0"),
+            (&[], "elsewhere tcp4 connect listener keepalive=1 keepalive=0"),
+            (&[("KEEPALIVE", "off")], "elsewhere tcp4 connect keepalive=0"),
+            (ENFORCED, "elsewhere tcp4 connect keepalive=0"),
+        ] {
+            expect(text, errors_of(environment, settings, text), "");
+        }
+    });
+}
+
 // --- Network namespaces --------------------------------------------------------------------------
 
 #[test]
@@ -408,6 +532,23 @@ fn a_program_that_enters_another_namespace_keeps_its_own_timings_there() {
          connect: 0; keepalive=0 idle=600 interval=75 count=9",
         "connect: 0; connect: 0; keepalive=1 idle=7200 interval=60 count=5; \
          connect: 0; keepalive=1 idle=600 interval=60 count=5",
+    );
+}
+
+/// A new socket shows the defaults of the thread's namespace, not those of a socket that was made in another one.
+#[test]
+fn a_socket_of_another_namespace_spoils_no_memory_of_either() {
+    assert_seen(
+        &[],
+        "tcp4 idle=7000 namespace defaults=300,75,9 connect back tcp4 idle=300 connect show",
+        "connect: 0; connect: 0; keepalive=0 idle=300 interval=75 count=9",
+        "connect: 0; connect: 0; keepalive=1 idle=300 interval=60 count=5",
+    );
+    assert_seen(
+        &[],
+        "namespace defaults=300,75,9 tcp4 back connect back tcp4 connect show",
+        "connect: 0; connect: 0; keepalive=0 idle=300 interval=75 count=9",
+        &format!("connect: 0; connect: 0; {DEFAULTS}"),
     );
 }
 
@@ -526,15 +667,15 @@ fn connect_leaves_no_descriptor_behind() {
 fn the_debug_line_of_a_connect_names_values_their_owners_and_the_peer() {
     in_each_environment(|environment| {
         let program = program(environment);
-        let all = "idle=60 (the settings'), interval=60 (the settings'), count=5 (the settings')";
-        let all_four = format!("{all}, user-timeout=600 (the settings')");
+        let all = "idle=60 (from settings), interval=60 (from settings), count=5 (from settings)";
+        let all_four = format!("{all}, user-timeout=600 (from settings)");
         for (kind, own, keepalive, values) in [
             ("tcp4", "", "on", all),
             (
                 "tcp4",
                 "keepalive=1 idle=30 count=2",
                 "on",
-                "idle=30 (the program's), interval=60 (the settings'), count=2 (the program's)",
+                "idle=30 (from the program), interval=60 (from settings), count=2 (from the program)",
             ),
             ("tcp4", "", "user-timeout=600", &all_four),
             ("tcp6", "", "on", all),

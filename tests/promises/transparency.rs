@@ -26,7 +26,10 @@ struct Case {
 
 /// The cases of a run, and what it wrote to standard error.
 fn run(mut command: Command, what: &str) -> (Vec<Case>, String) {
-    let output = command.arg(what).output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+    let output = command
+        .args(what.split(' '))
+        .output()
+        .unwrap_or_else(|error| panic!("{command:?}: {error}"));
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
     let case = |line: &str| {
@@ -36,6 +39,10 @@ fn run(mut command: Command, what: &str) -> (Vec<Case>, String) {
     };
     (stdout(&output).lines().map(case).collect(), errors)
 }
+
+/// How the cases are tried: each in a process of its own or all in one, by connect or a call that sends.
+const CALLS: [&str; 6] =
+    ["apart", "together", "apart sendto", "together sendto", "apart sendmsg", "apart sendmmsg"];
 
 /// The program of an environment.
 fn program(environment: &Environment) -> PathBuf {
@@ -66,7 +73,8 @@ fn assert_connects_are_the_bare_runs(settings: Settings, check: impl Fn(&str)) {
         let program = &program(environment);
         // At once: some calls take a second.
         thread::scope(|scope| {
-            let runs = ["apart", "together"].map(|what| {
+            // A message that connects (MSG_FASTOPEN) has no answers of its own to be held against, but those of the bare run.
+            let runs = CALLS.map(|what| {
                 let bare = environment.bare(program);
                 let shimmed = environment.shimmed(program, settings);
                 let bare = scope.spawn(move || run(bare, what));
@@ -74,7 +82,8 @@ fn assert_connects_are_the_bare_runs(settings: Settings, check: impl Fn(&str)) {
             });
             for (what, bare, shimmed) in runs {
                 let bare = bare.join().expect("the bare run ends well");
-                for Case { tried, wanted, seen } in &bare.0 {
+                let known = bare.0.iter().filter(|_| !what.contains("send"));
+                for Case { tried, wanted, seen } in known {
                     expect(format!("{what}: {tried}: without the library"), seen, wanted);
                 }
                 expect(format!("{what}: standard error without the library"), &*bare.1, "");
