@@ -1,72 +1,116 @@
 //! The library's own memory: nothing is taken from the program's malloc, which may be jemalloc, a heap
 //! profiler that connects, or exhausted.
 //!
-//! What a start needs lies in a reserve inside the library. What is large, or does not fit there any more,
-//! is mapped from the kernel, page by page, and given back when it is freed. Takes no lock, so it works in
-//! a child that was forked while another thread was here.
+//! What a usual start needs lies in a reserve inside the library, on the page that has its other variables. A
+//! larger one is mapped when that is used up. What is large, or fits into neither, is mapped by itself and given
+//! back when it is freed. Takes no lock, so it works in a child that was forked while another thread was here.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
 use std::ffi::CStr;
 use std::ptr::{null_mut, slice_from_raw_parts_mut};
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
-/// The bytes of the reserve. A page of it costs nothing until it is used.
+/// The bytes of the reserve inside the library.
+const SMALL_RESERVE: usize = 2 << 10;
+/// The bytes of the mapped reserve.
 const RESERVE: usize = 64 << 10;
-/// What is this large or larger is mapped.
+/// What is this large or larger is mapped by itself.
 const LARGE: usize = 32 << 10;
 
 /// The allocator. Every failure is a null pointer, as `GlobalAlloc` asks.
 #[derive(Debug)]
-#[repr(C)]
 pub struct Memory {
-    /// How many bytes of the reserve are given out. In front: on the page that is used first.
-    used: AtomicUsize,
+    /// How many bytes of each reserve are given out.
+    used: [AtomicUsize; 2],
     /// Only the part that an allocation was given is accessed, and only through that allocation.
-    reserve: UnsafeCell<[Unit; RESERVE / size_of::<Unit>()]>,
+    small: UnsafeCell<[Unit; SMALL_RESERVE / size_of::<Unit>()]>,
+    /// The mapped reserve; null until it is needed.
+    mapped: AtomicPtr<u8>,
 }
 
-/// What the reserve is aligned as.
+/// What the reserves are aligned as.
 type Unit = u128;
 
-// SAFETY: the reserve is handed out in parts that do not overlap, by an atomic count.
+/// The start of a reserve, its size, and how many bytes of it are given out.
+type Reserve<'a> = (*mut u8, usize, &'a AtomicUsize);
+
+// SAFETY: the reserves are handed out in parts that do not overlap, by atomic counts.
 unsafe impl Sync for Memory {}
 
 impl Memory {
     /// An allocator that has given out nothing yet.
     #[must_use]
-    #[allow(clippy::large_stack_arrays, reason = "a static is not on the stack")]
     pub const fn new() -> Self {
-        let reserve = UnsafeCell::new([0; RESERVE / size_of::<Unit>()]);
-        Self { used: AtomicUsize::new(0), reserve }
+        Self {
+            used: [AtomicUsize::new(0), AtomicUsize::new(0)],
+            small: UnsafeCell::new([0; SMALL_RESERVE / size_of::<Unit>()]),
+            mapped: AtomicPtr::new(null_mut()),
+        }
     }
 
-    fn start(&self) -> *mut u8 {
-        self.reserve.get().cast()
+    fn reserves(&self) -> [Reserve<'_>; 2] {
+        let [small, mapped] = &self.used;
+        [
+            (self.small.get().cast(), SMALL_RESERVE, small),
+            (self.mapped.load(Acquire), RESERVE, mapped),
+        ]
     }
 
-    /// The part of the reserve that an allocation has, if it is there.
-    fn offset(&self, block: *mut u8) -> Option<usize> {
-        block.addr().checked_sub(self.start().addr()).filter(|offset| *offset < RESERVE)
+    /// The reserve that an allocation is part of, and where in it that begins.
+    fn place(&self, block: *mut u8) -> Option<(Reserve<'_>, usize)> {
+        self.reserves().into_iter().find_map(|reserve| {
+            let (start, size, _) = reserve;
+            let offset = block.addr().checked_sub(start.addr()).filter(|offset| *offset < size);
+            Some((reserve, offset.filter(|_| !start.is_null())?))
+        })
     }
 
     fn reserve(&self, layout: Layout) -> Option<*mut u8> {
-        let mut used = self.used.load(Relaxed);
-        loop {
-            let start = used.checked_next_multiple_of(layout.align())?;
-            let end = start.checked_add(layout.size()).filter(|end| *end <= RESERVE)?;
-            // What the last owner of this part wrote there comes before what the next one does.
-            match self.used.compare_exchange_weak(used, end, Acquire, Relaxed) {
-                // SAFETY: `start` is within the reserve.
-                Ok(_) => return Some(unsafe { self.start().add(start) }),
-                Err(now) => used = now,
+        let [small, mapped] = self.reserves();
+        take(small, layout).or_else(|| {
+            let (mut start, size, used) = mapped;
+            if start.is_null() {
+                start = self.map_reserve()?;
+            }
+            take((start, size, used), layout)
+        })
+    }
+
+    /// Maps the larger reserve, unless another thread has.
+    fn map_reserve(&self) -> Option<*mut u8> {
+        let own = map(RESERVE);
+        if own.is_null() {
+            return None;
+        }
+        match self.mapped.compare_exchange(null_mut(), own, AcqRel, Acquire) {
+            Ok(_) => Some(own),
+            Err(other) => {
+                // SAFETY: mapped above, and nobody else knows it.
+                unsafe { unmap(slice_from_raw_parts_mut(own, RESERVE)) };
+                Some(other)
             }
         }
     }
 }
 
-// SAFETY: blocks are of the size and alignment asked for and do not overlap: parts of the reserve by its
+/// Takes the next part of a reserve.
+fn take((reserve, size, count): Reserve<'_>, layout: Layout) -> Option<*mut u8> {
+    let mut used = count.load(Relaxed);
+    loop {
+        let start = used.checked_next_multiple_of(layout.align())?;
+        let end = start.checked_add(layout.size()).filter(|end| *end <= size)?;
+        // Acquire, for the Release of the part's last owner: what that wrote there comes first.
+        match count.compare_exchange_weak(used, end, Acquire, Relaxed) {
+            // SAFETY: `start` is within the reserve.
+            Ok(_) => return Some(unsafe { reserve.add(start) }),
+            Err(now) => used = now,
+        }
+    }
+}
+
+// SAFETY: blocks are of the size and alignment asked for and do not overlap: parts of a reserve by its
 // count (which is aligned as the largest alignment taken there), or mappings of their own.
 unsafe impl GlobalAlloc for Memory {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -81,7 +125,7 @@ unsafe impl GlobalAlloc for Memory {
         // SAFETY: this function's own contract.
         let block = unsafe { self.alloc(layout) };
         // A mapping is zero already, and touching all of it would take its memory.
-        if !block.is_null() && self.offset(block).is_some() {
+        if !block.is_null() && self.place(block).is_some() {
             // SAFETY: the block has just been allocated with this size.
             unsafe { block.write_bytes(0, layout.size()) };
         }
@@ -89,13 +133,13 @@ unsafe impl GlobalAlloc for Memory {
     }
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        let Some(start) = self.offset(block) else {
-            // SAFETY: not of the reserve, so a mapping of this size, which its owner gives up.
+        let Some(((_, _, used), start)) = self.place(block) else {
+            // SAFETY: of no reserve, so a mapping of this size, which its owner gives up.
             return unsafe { unmap(slice_from_raw_parts_mut(block, layout.size())) };
         };
         // The last block goes back to the reserve; others stay taken, as there are few of them.
         let end = start.saturating_add(layout.size());
-        let _ = self.used.compare_exchange(end, start, Release, Relaxed);
+        let _ = used.compare_exchange(end, start, Release, Relaxed);
     }
 }
 
@@ -239,16 +283,16 @@ mod tests {
                 memory.dealloc(block, layout);
             }
         }
-        assert_eq!(memory.used.load(Relaxed), 0);
+        assert_eq!(memory.used.each_ref().map(|used| used.load(Relaxed)), [0; 2]);
     }
 
     #[test]
-    fn when_the_reserve_is_used_up_memory_is_mapped() {
+    fn when_the_reserves_are_used_up_memory_is_mapped() {
         let memory = Box::new(Memory::new());
         let layout = layout(LARGE / 2, 8);
         // SAFETY: a layout that is not empty.
         let blocks: Vec<_> = (0..10).map(|_| unsafe { memory.alloc(layout) }).collect();
-        let within = blocks.iter().filter(|block| memory.offset(**block).is_some()).count();
+        let within = blocks.iter().filter(|block| memory.place(**block).is_some()).count();
         assert_eq!(within, RESERVE / layout.size(), "blocks of the reserve");
         for block in blocks {
             assert!(!block.is_null());
