@@ -359,12 +359,38 @@ pub fn read_at_load(path: &'static [u8]) -> &'static [u8] {
     );
     if !IS_REMOTE.load(Relaxed)
         && let Ok(text) = read(path, SMALL_FILE, false)
-        && let Some(bytes) = leak(text.bytes)
     {
+        keep(text);
+    }
+    path
+}
+
+/// Keeps a text that was read at load for the first lookup.
+fn keep(text: Text) {
+    if let Some(bytes) = leak(text.bytes) {
         let _ = EARLY_TEXT.set(bytes);
         SEEN.store(text.version, Relaxed);
     }
-    path
+}
+
+/// Reads the list at load whatever its size, and reports what is wrong with it: for a strict program. The first
+/// lookup puts it in force, since who loads the list makes system calls that a start does not make.
+pub fn check_at_load(settings: &Settings<'static>, report: Report<'_>) {
+    let path = settings.ipv4_only_file;
+    let mut failure = None;
+    if let Some(path) = path.filter(|_| EARLY_TEXT.get().is_none()) {
+        match read(path, LARGEST_FILE, false) {
+            Ok(text) => keep(text),
+            Err(error) => failure = Some(error),
+        }
+    }
+    let text = path.zip(EARLY_TEXT.get().map(Vec::as_slice));
+    if settings::load_allowlist(settings.ipv4_only, text, report).is_err() {
+        failure = Some(Failure::System(Errno(libc::ENOMEM)));
+    }
+    if let Some(failure) = failure {
+        settings::report_no_list(path, &failure, failure.is_passing(), report);
+    }
 }
 
 fn absolute(path: &'static [u8]) -> &'static [u8] {
@@ -381,16 +407,7 @@ fn absolute(path: &'static [u8]) -> &'static [u8] {
     absolute.leak()
 }
 
-/// Loads the list now, and reports what is wrong with it.
-pub fn load(settings: &Settings<'static>, report: Report<'_>) {
-    as_loader(|own| {
-        // Another thread's load may have ended since this one looked.
-        if !LOADED.load(Acquire) && process::milliseconds() >= NEXT.load(Acquire) {
-            load_now(settings, own, report);
-        }
-    });
-}
-
+/// Loads the list, and reports what is wrong with it.
 #[cold]
 fn load_once(settings: &Settings<'static>) {
     if process::milliseconds() < NEXT.load(Acquire) {
@@ -398,7 +415,12 @@ fn load_once(settings: &Settings<'static>) {
     }
     process::keeping_errno(|| {
         let mut complaints = Complaints::new(false);
-        load(settings, &mut |problem| complaints.add(problem));
+        as_loader(|own| {
+            // Another thread's load may have ended since this one looked.
+            if !LOADED.load(Acquire) && process::milliseconds() >= NEXT.load(Acquire) {
+                load_now(settings, own, &mut |problem| complaints.add(problem));
+            }
+        });
         complaints.end();
     });
 }

@@ -141,7 +141,7 @@ fn start(values: &Values<'_>, environment: Environment) {
     let Some(settings) = leak(settings) else { return };
     let _ = SETTINGS.set(settings);
     if settings.strict && settings.has_allowlist() {
-        list::load(settings, &mut report);
+        list::check_at_load(settings, &mut report);
     }
     complaints.end();
 }

@@ -57,9 +57,9 @@ static void print_families_below(const char *when)
 
 static void *look_up(void *unused)
 {
-    struct addrinfo *list = NULL;
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list = NULL;
 
-    getaddrinfo("dual.example.com", "80", NULL, &list);
+    getaddrinfo("dual.example.com", "80", &hints, &list);
     return unused;
 }
 

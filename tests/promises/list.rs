@@ -42,15 +42,22 @@ fn threads_that_begin_at_once_cost_the_memory_and_the_time_of_one_list() {
     let scratch = Scratch::new();
     let list = long(&scratch);
     in_each_environment(|environment| {
-        let measure = |threads: &str| -> (u64, u64) {
-            let settings = [("IPV4_ONLY_FILE", &list)];
-            let seen =
-                said(&run(&mut command(environment, &settings, &["threads", threads, LISTED])));
+        let numbers = |mut command: Command, told: String| -> (u64, u64) {
+            let seen = said(&run(&mut command));
             let numbers = seen
-                .strip_prefix(&format!("{threads} IPv4, 0 any, "))
+                .strip_prefix(&told)
                 .and_then(|rest| rest.strip_suffix(" KiB\n")?.split_once(" ms, "))
                 .and_then(|(time, memory)| Some((time.parse().ok()?, memory.parse().ok()?)));
-            numbers.unwrap_or_else(|| panic!("all of {threads} threads are told IPv4: {seen:?}"))
+            numbers.unwrap_or_else(|| panic!("{told}: {seen:?}"))
+        };
+        let measure = |threads: &str| {
+            let actions = ["threads", threads, LISTED];
+            // The stacks of so many threads.
+            let (_, stacks) =
+                numbers(bare(environment, &actions), format!("0 IPv4, {threads} any, "));
+            let shimmed = command(environment, &[("IPV4_ONLY_FILE", &list)], &actions);
+            let (time, memory) = numbers(shimmed, format!("{threads} IPv4, 0 any, "));
+            (time, memory.saturating_sub(stacks))
         };
         let (time, memory) = measure("1");
         for threads in ["64", "200"] {
@@ -140,10 +147,13 @@ fn a_list_that_finds_no_memory_is_reported_once_and_loaded_later() {
     let scratch = Scratch::new();
     let settings = [("IPV4_ONLY_FILE", long(&scratch))];
     let actions = |pause| {
-        ["say", "runs", "exhaust", "look", LISTED, "release", "sleep", pause, "look", LISTED]
+        let look = ["look", LISTED];
+        let actions = ["say", "runs", "exhaust", "look", LISTED, "sleep", pause, "look", LISTED];
+        [&actions[..], &["release", "sleep", pause], &look].concat()
     };
     in_each_environment(|environment| {
-        let wanted = |later: &str| format!("runs\n{LISTED} any\n{LISTED} {later}\n");
+        let twice = format!("{LISTED} any\n").repeat(2);
+        let wanted = |later: &str| format!("runs\n{twice}{LISTED} {later}\n");
         expect_says(bare(environment, &actions("0")), &wanted("any"));
         let actions = actions("1100");
         let output = run(&mut command(environment, &settings, &actions));
@@ -194,6 +204,26 @@ fn a_lookup_without_memory_harms_nothing_and_a_later_one_is_right() {
         }
         let log = fs::read_to_string(&log).unwrap_or_default();
         expect("lookups of a listed host", log.matches("listed, IPv4 only").count(), 2);
+    });
+}
+
+/// Without reading a file for it: the name stands in a text that is in memory.
+#[test]
+fn localhost_that_a_pattern_names_is_listed_at_the_first_lookup() {
+    let scratch = Scratch::new();
+    let small = scratch.file("small", "localhost\n");
+    let other = scratch.file("other", large("localhost\n"));
+    in_each_environment(|environment| {
+        for (setting, wanted) in [
+            (("IPV4_ONLY", "localhost"), "IPv4"),
+            (("IPV4_ONLY", ".LocalHost"), "IPv4"),
+            (("IPV4_ONLY_FILE", text(&small)), "IPv4"),
+            (("IPV4_ONLY_FILE", text(&other)), "any"),
+            (("IPV4_ONLY", "*"), "any"),
+        ] {
+            let command = command(environment, &[setting], &["look", "localhost"]);
+            expect_says(command, &format!("localhost {wanted}\n"));
+        }
     });
 }
 
@@ -316,6 +346,28 @@ fn a_lookup_after_a_jump_out_of_the_load_has_the_list() {
     });
 }
 
+/// Nothing is left behind: no descriptor, no memory, no change of whether the thread can be cancelled.
+#[test]
+fn a_hundred_jumps_out_of_lookups_leave_nothing_behind() {
+    in_each_environment(|environment| {
+        let program = environment.program("left");
+        let scratch = Scratch::new();
+        let list = slow_list(&scratch);
+        let wanted =
+            |families| format!("0 descriptors, cancellation 0, memory stays\nlater {families}\n");
+        // glibc's own lookups leave sockets behind.
+        let stub = environment.shared_library("stub");
+        let mut bare = with(environment.bare(&program), ["jumps", "2000"]);
+        preload(&mut bare, &[&stub]);
+        expect_says(bare, &wanted("46"));
+        let shimmed = environment.shimmed(&program, &[("IPV4_ONLY_FILE", &list)]);
+        let mut shimmed = with(shimmed, ["jumps", "2000"]);
+        preload(&mut shimmed, &[&environment.library, &stub]);
+        expect_says(shimmed, &wanted("4"));
+    });
+}
+
+/// The lookups behind the library are those of `stub.c`: glibc's own hang in such a child.
 #[test]
 fn a_child_with_its_parents_id_does_not_wait_for_the_parents_loader() {
     in_each_environment(|environment| {
@@ -323,9 +375,13 @@ fn a_child_with_its_parents_id_does_not_wait_for_the_parents_loader() {
         let scratch = Scratch::new();
         let list = slow_list(&scratch);
         let arguments = ["namespace", "3000"];
-        let bare = with(environment.bare(&program), arguments);
-        expect_says(LAB.client(bare), "id 1\nchild 46\n");
+        let stub = environment.shared_library("stub");
+        let mut bare = with(environment.bare(&program), arguments);
+        preload(&mut bare, &[&stub]);
+        expect_says(bare, "id 1\nchild 46\n");
         let shimmed = environment.shimmed(&program, &[("IPV4_ONLY_FILE", &list)]);
-        expect_says(LAB.client(with(shimmed, arguments)), "id 1\nchild 4\n");
+        let mut shimmed = with(shimmed, arguments);
+        preload(&mut shimmed, &[&environment.library, &stub]);
+        expect_says(shimmed, "id 1\nchild 4\n");
     });
 }

@@ -697,6 +697,17 @@ fn nothing_is_said_unless_a_host_has_no_ipv4_address() {
     in_each_environment(|environment| {
         let seen = ask(&lab, listing(environment, LIST), &calls);
         expect("all of these hosts have IPv4 addresses", seen.errors, "");
+        // Of these calls the numbers are wrong, not the name.
+        let numbers = [
+            Call::new("dual.example.com", None, Some((AI_NUMERICHOST, AF_UNSPEC, SOCK_STREAM, 0))),
+            Call::new(
+                "dual.example.com",
+                Some("http"),
+                Some((AI_NUMERICSERV, AF_UNSPEC, SOCK_STREAM, 0)),
+            ),
+        ];
+        let seen = ask(&lab, listing(environment, LIST), &numbers);
+        expect("a name where a number must be", seen.errors, "");
         let settings = [("IPV4_ONLY", LIST), ("LOG", "debug")];
         let seen = ask(&lab, with_settings(environment, &settings), &calls);
         assert!(seen.errors.contains("listed, IPv4 only"), "each is listed: {}", seen.errors);
