@@ -10,6 +10,10 @@ use crate::harness::environment::{CHOICE, NOT_CHOSEN};
 
 /// The promises that hold with a library that does nothing, and why they may.
 const NEGATIVE: &[(&str, &str)] = &[
+    (
+        "company::a_preload_behind_is_found_however_it_is_linked",
+        "the other preload is called as without the library",
+    ),
     ("cost::a_start_makes_no_kind_of_system_call_that_the_loader_does_not_make", "a cost"),
     ("cost::five_thousand_unknown_settings_cost_little_more_than_any_variables", "a cost"),
     ("cost::switched_off_it_makes_no_system_call", "switched off"),
@@ -19,6 +23,7 @@ const NEGATIVE: &[(&str, &str)] = &[
     ("lookups::addresses_and_no_node_at_all_are_left_to_libc", "libc's own answer"),
     ("lookups::another_host_is_answered_by_libc_alone", "libc's own answer"),
     ("lookups::what_is_wrong_with_a_call_is_said_as_libc_says_it", "libc's own answer"),
+    ("replies::a_fortified_recv_is_there_only_where_libc_has_it", "as libc has it"),
     ("replies::what_is_no_reply_costs_no_system_call", "a cost"),
     ("settings::variables_that_kubernetes_makes_of_a_service_draw_no_word", "silence"),
     ("sockets::a_connect_costs_no_system_call_where_keepalive_is_off", "switched off"),
