@@ -422,3 +422,47 @@ fn compose_brings_it_to_images_of_each_kind() {
         }
     }
 }
+
+/// A rescue in each of the places that docs/CONTAINERS.md names. There is no connection to rescue; that would be
+/// found out only after the privilege was there.
+#[test]
+fn a_rescue_works_from_the_host_and_beside_a_container_and_not_in_it() {
+    if !images() {
+        return skip("rescues of containers", "no Docker engine answers");
+    }
+    let command_ = format!("{ROOT}/dist/{}/egress-shim", std::env::consts::ARCH);
+    let mount = format!("--volume={command_}:/egress-shim:ro");
+    let name = format!("{}-rescue", *PREFIX);
+    let base = image("distroless-base");
+    let mut start = docker();
+    start.args(["run", "--detach", "--name", &name]).args(ALWAYS).args([&mount, &base]);
+    done(start.args(["/service", "api.openai.com", "other.example.com"]));
+    let status = |mut command: Command| {
+        let output = command.output().expect("it starts");
+        let text = [output.stdout, output.stderr].concat();
+        (output.status.code(), String::from_utf8_lossy(&text).into_owned())
+    };
+    let rescue = |arguments: &[&str]| {
+        let mut docker = docker();
+        docker.args(arguments).args(["--rescue", "1"]);
+        status(docker)
+    };
+
+    let (code, said) = rescue(&["exec", &name, "/egress-shim"]);
+    assert_eq!(code, Some(125), "{said}");
+    assert!(said.contains("a seccomp filter of this process refuses pidfd_getfd"), "{said}");
+
+    let right = "nothing is wrong: no connection needs a rescue";
+    let beside = format!("--pid=container:{name}");
+    let network = format!("--network=container:{name}");
+    let run = ["run", "--rm", "--pull=never", &beside, &network, "--cap-add=SYS_PTRACE"];
+    let (code, said) = rescue(&[&run[..], &[&mount, "--entrypoint=/egress-shim", &base]].concat());
+    assert!(code == Some(0) && said.contains(right), "{code:?} {said}");
+
+    let process = done(docker().args(["inspect", "--format", "{{.State.Pid}}", &name])).0;
+    let mut on_the_host = command(&command_);
+    on_the_host.args(["--rescue", process.trim()]);
+    let (code, said) = status(on_the_host);
+    assert!(code == Some(0) && said.contains(right), "{code:?} {said}");
+    done(docker().args(["rm", "--force", &name]));
+}
