@@ -6,6 +6,9 @@
 //! unwind (`pthread_cancel`, `pthread_exit`) passes through them. For the same reason nothing here may own a
 //! value that is dropped after the real call.
 
+use std::ffi::CStr;
+use std::ptr::null_mut;
+
 use libc::{
     MSG_FASTOPEN, addrinfo, c_char, c_int, c_uint, c_void, hostent, mmsghdr, msghdr, size_t,
     sockaddr, socklen_t, ssize_t, timespec,
@@ -273,6 +276,87 @@ redhook::hook! {
 /// What the check of these two is where libc has none of them: glibc ends a program that would overrun its buffer.
 fn within(length: size_t, size: size_t) -> size_t {
     if length <= size { length } else { std::process::abort() }
+}
+
+// Programs that ask libresolv (resolver(3)). Those for glibc before 2.34 know the names with underscores, which were in
+// libresolv.so.2; later ones, and those for musl, the names without, which are in libc.
+
+/// One hook for each name of a function: its arguments but for the last two, the buffer and its length; the state in
+/// them; and whether it makes the question.
+macro_rules! resolver {
+    ($($name:ident => $hook:ident),+; $arguments:tt, $state:expr, $makes_question:literal) => {
+        $(resolver_hook! { $name => $hook, $arguments, $state, $makes_question })+
+    };
+}
+
+macro_rules! resolver_hook {
+    ($name:ident => $hook:ident, ($($argument:ident: $type:ty),+), $state:expr, $makes_question:literal) => {
+        redhook::hook! {
+            unsafe fn $name(
+                $($argument: $type,)+
+                answer: *mut u8,
+                length: c_int
+            ) -> c_int => $hook {
+                type Real = unsafe extern "C" fn($($type,)+ *mut u8, c_int) -> c_int;
+                const NAME: &CStr = match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
+                    Ok(name) => name,
+                    Err(_) => c"",
+                };
+                // SAFETY: as in `recv`.
+                unsafe {
+                    let Some(real) = Next::<Real>::new(NAME).find_now() else { return no_resolver() };
+                    let call = move || real($($argument,)+ answer, length);
+                    replies::filter_answer(call, $state, answer, length, $makes_question, state::allowlist())
+                }
+            }
+        }
+    };
+}
+
+resolver! {
+    res_query => res_query_without_ipv6,
+    __res_query => res_query_of_libresolv_without_ipv6,
+    res_search => res_search_without_ipv6,
+    __res_search => res_search_of_libresolv_without_ipv6;
+    (name: *const c_char, class: c_int, kind: c_int), null_mut(), true
+}
+
+resolver! {
+    res_querydomain => res_querydomain_without_ipv6,
+    __res_querydomain => res_querydomain_of_libresolv_without_ipv6;
+    (name: *const c_char, domain: *const c_char, class: c_int, kind: c_int), null_mut(), true
+}
+
+resolver! {
+    res_send => res_send_without_ipv6,
+    __res_send => res_send_of_libresolv_without_ipv6;
+    (question: *const u8, size: c_int), null_mut(), false
+}
+
+resolver! {
+    res_nquery => res_nquery_without_ipv6,
+    __res_nquery => res_nquery_of_libresolv_without_ipv6,
+    res_nsearch => res_nsearch_without_ipv6,
+    __res_nsearch => res_nsearch_of_libresolv_without_ipv6;
+    (state: *mut c_void, name: *const c_char, class: c_int, kind: c_int), state, true
+}
+
+resolver! {
+    res_nquerydomain => res_nquerydomain_without_ipv6,
+    __res_nquerydomain => res_nquerydomain_of_libresolv_without_ipv6;
+    (state: *mut c_void, name: *const c_char, domain: *const c_char, class: c_int, kind: c_int), state, true
+}
+
+resolver! {
+    res_nsend => res_nsend_without_ipv6,
+    __res_nsend => res_nsend_of_libresolv_without_ipv6;
+    (state: *mut c_void, question: *const u8, size: c_int), state, false
+}
+
+/// What a program gets that found such a function here, though neither libc nor another library has it.
+fn no_resolver() -> c_int {
+    process::set_errno(libc::ENOSYS);
+    -1
 }
 
 // What each hook calls.

@@ -40,7 +40,9 @@ impl<F: Copy> Next<F> {
         // SAFETY: this function's own contract.
         unsafe {
             self.or_else(|| {
-                behind(self.name).or_else(|| from_loader(self.name)).or_else(|| in_front(self.name))
+                behind(self.name, Hidden::Not)
+                    .or_else(|| from_loader(self.name))
+                    .or_else(|| in_front(self.name))
             })
         }
         .unwrap_or_else(|| std::process::abort())
@@ -52,7 +54,17 @@ impl<F: Copy> Next<F> {
     /// As for [`Self::get`].
     pub unsafe fn find(&self) -> Option<F> {
         // SAFETY: this function's own contract. glibc before 2.34 would end the process where there is none.
-        unsafe { self.or_else(|| behind(self.name).or_else(|| in_front(self.name))) }
+        unsafe { self.or_else(|| behind(self.name, Hidden::Not).or_else(|| in_front(self.name))) }
+    }
+
+    /// The function, if any library behind has it now, be it for old programs only. What dlopen(3) has loaded may go
+    /// again, so it is not remembered.
+    ///
+    /// # Safety
+    /// As for [`Self::get`].
+    pub unsafe fn find_now(&self) -> Option<F> {
+        // SAFETY: this function's own contract.
+        behind(self.name, Hidden::Too).map(|found| unsafe { transmute_copy(&found) })
     }
 
     /// What was found before, or is found now.
@@ -80,12 +92,19 @@ impl<F: Copy> Next<F> {
     }
 }
 
+/// Whether a symbol with a hidden version is found: it is for programs that were linked against it long ago.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Hidden {
+    Not,
+    Too,
+}
+
 /// The definition of the first library behind this one that has the symbol.
 #[cold]
-fn behind(name: &CStr) -> Option<*mut c_void> {
+fn behind(name: &CStr, hidden: Hidden) -> Option<*mut c_void> {
     let mut behind = loaded().skip_while(|library| !library.is_this()).skip(1);
     // SAFETY: the loader has loaded it.
-    behind.find_map(|library| unsafe { library.definition(name) })
+    behind.find_map(|library| unsafe { library.definition(name, hidden) })
 }
 
 /// The definition that the loader finds.
@@ -102,7 +121,7 @@ fn in_front(name: &CStr) -> Option<*mut c_void> {
     loaded().find(|library| library.is_this())?;
     let mut in_front = loaded().take_while(|library| !library.is_this());
     // SAFETY: the loader has loaded it.
-    in_front.find_map(|library| unsafe { library.definition(name) })
+    in_front.find_map(|library| unsafe { library.definition(name, Hidden::Not) })
 }
 
 // --- What the loader shows to debuggers ----------------------------------------------------------------
@@ -220,7 +239,7 @@ impl Library {
     ///
     /// # Safety
     /// The loader has loaded the library.
-    unsafe fn definition(&self, name: &CStr) -> Option<*mut c_void> {
+    unsafe fn definition(&self, name: &CStr, hidden: Hidden) -> Option<*mut c_void> {
         let is_glibc = process::is_glibc();
         // SAFETY: the tables are as gABI and the GNU extensions to it have them, or else the loader could
         // not have bound the program.
@@ -234,9 +253,8 @@ impl Library {
                 let is_function =
                     matches!(kind, STT_NOTYPE | STT_FUNC) || kind == STT_GNU_IFUNC && is_glibc;
                 let is_defined = symbol.st_shndx != SHN_UNDEF && symbol.st_info >> 4 != STB_LOCAL;
-                // A hidden version is for programs that were linked against it long ago.
-                let is_hidden =
-                    versions.is_some_and(|versions| *versions.add(*index) & HIDDEN != 0);
+                let is_hidden = hidden == Hidden::Not
+                    && versions.is_some_and(|versions| *versions.add(*index) & HIDDEN != 0);
                 is_function
                     && is_defined
                     && !is_hidden

@@ -46,10 +46,26 @@ macro_rules! hidden_version {
         #[cfg(target_arch = "aarch64")]
         std::arch::global_asm!(concat!(".symver ", $name, ", ", $name, "@GLIBC_2.17"));
     };
+    // The same on every architecture.
+    ($name:literal) => {
+        std::arch::global_asm!(concat!(".symver ", $name, ", ", $name, "@GLIBC_2.34"));
+    };
 }
 
 hidden_version!("__recv_chk", "GLIBC_2.4");
 hidden_version!("__recvfrom_chk", "GLIBC_2.4");
+hidden_version!("__res_query", "GLIBC_2.2.5");
+hidden_version!("__res_search", "GLIBC_2.2.5");
+hidden_version!("__res_querydomain", "GLIBC_2.2.5");
+hidden_version!("__res_send", "GLIBC_2.2.5");
+hidden_version!("__res_nquery", "GLIBC_2.2.5");
+hidden_version!("__res_nsearch", "GLIBC_2.2.5");
+hidden_version!("__res_nquerydomain", "GLIBC_2.2.5");
+hidden_version!("__res_nsend", "GLIBC_2.2.5");
+hidden_version!("res_nquery");
+hidden_version!("res_nsearch");
+hidden_version!("res_nquerydomain");
+hidden_version!("res_nsend");
 
 // --- The unwinder ------------------------------------------------------------------------------------
 //

@@ -13,7 +13,7 @@ use std::slice;
 
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, ssize_t};
 
-use crate::process::{Readable, get_option, in_own_frame, keeping_errno, random};
+use crate::process::{Readable, get_option, in_own_frame, is_glibc, keeping_errno, random};
 use crate::{logging, memory};
 use egress_shim_core::dns::{self, Question};
 
@@ -126,6 +126,61 @@ pub unsafe fn filter_messages(
         }
         count
     })
+}
+
+/// What a call of libresolv returns (resolver(3)): one that sends a question as it was given gives the length of the
+/// answer; one that makes the question gives -1 where there is no record in the answer, with `NO_DATA` in `h_errno`
+/// and in the state.
+///
+/// # Safety
+/// The call is one of these, with this buffer for the answer and this state; null is the thread's own.
+#[inline]
+pub unsafe fn filter_answer(
+    call: impl FnOnce() -> c_int,
+    state: *mut c_void,
+    answer: *mut u8,
+    length: c_int,
+    makes_question: bool,
+    is_listed: Option<impl IsListed>,
+) -> c_int {
+    let Some(is_listed) = is_listed else { return call() };
+    in_own_frame(move || {
+        let answered = call();
+        let Ok(held) = usize::try_from(answered.min(length)) else { return answered };
+        if held < dns::SHORTEST {
+            return answered;
+        }
+        // SAFETY: libc has written an answer to the buffer, as much of it as that holds.
+        let message = unsafe { slice::from_raw_parts_mut(answer, held) };
+        let Some(question) = dns::question(message) else { return answered };
+        let Some(filtered) = filter_bytes(message, &question, is_listed) else { return answered };
+        if makes_question && dns::is_empty(message) {
+            // SAFETY: this function's own contract.
+            unsafe { set_no_data(state) };
+            return -1;
+        }
+        c_int::try_from(filtered).unwrap_or(answered)
+    })
+}
+
+/// Says that a host has no record of the type in question, as libc does.
+///
+/// # Safety
+/// The state is one of libc's, or null.
+unsafe fn set_no_data(state: *mut c_void) {
+    const NO_DATA: c_int = 4;
+    unsafe extern "C" {
+        safe fn __h_errno_location() -> *mut c_int;
+    }
+    let state = if state.is_null() { __res_state() } else { state.cast() };
+    // SAFETY: the thread's own place, and this function's own contract.
+    unsafe {
+        __h_errno_location().write(NO_DATA);
+        // musl has the state for its size alone.
+        if is_glibc() {
+            (&raw mut (*state).h_errno).write(NO_DATA);
+        }
+    }
 }
 
 /// # Safety
@@ -407,7 +462,9 @@ fn is_udp(socket: c_int) -> bool {
 /// `struct __res_state` of glibc's <resolv.h>, up to the sockets in its part `_u._ext`.
 #[repr(C)]
 struct ResolverState {
-    before: [c_int; if cfg!(target_pointer_width = "64") { 128 } else { 115 }],
+    before: [c_int; if cfg!(target_pointer_width = "64") { 124 } else { 112 }],
+    h_errno: c_int,
+    between: [c_int; if cfg!(target_pointer_width = "64") { 3 } else { 2 }],
     servers: u16,
     map: [u16; 3],
     sockets: [c_int; 3],
@@ -613,6 +670,33 @@ mod tests {
         assert_eq!(lengths[5], 12345, "the length of a message that was not received");
         for (buffer, wanted) in buffers.iter().zip(wanted) {
             assert_eq!(&buffer[..wanted.len()], wanted, "the message");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_records_is_an_error_where_libc_makes_the_question() {
+        const NO_DATA: c_int = 4;
+        let (reply, filtered) = reply_and_filtered();
+        let whole = c_int::try_from(reply.len()).expect("it is short");
+        let rest = c_int::try_from(filtered.len()).expect("it is short");
+        let mut state = [0_u8; 568];
+        for (makes_question, answered, wanted) in
+            [(true, whole, -1), (false, whole, rest), (true, -1, -1), (true, 12, 12)]
+        {
+            let mut answer = reply.clone();
+            state.fill(0);
+            let is_listed = Some(|name: &[u8]| name == LISTED.as_bytes());
+            // SAFETY: the buffer has the answer, and the state the size of libc's.
+            let result = unsafe {
+                let (state, answer) = (state.as_mut_ptr().cast(), answer.as_mut_ptr());
+                filter_answer(|| answered, state, answer, whole, makes_question, is_listed)
+            };
+            assert_eq!(result, wanted, "{answered}, makes the question: {makes_question}");
+            let is_filtered = answered == whole;
+            assert_eq!(answer == reply, !is_filtered, "the answer is left alone");
+            let error = if is_filtered && makes_question { NO_DATA } else { 0 };
+            // `res_h_errno` of glibc's <resolv.h>.
+            assert_eq!(state[496..500], error.to_ne_bytes(), "what the state says");
         }
     }
 

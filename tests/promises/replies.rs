@@ -2,6 +2,7 @@
 //! had no IPv6 address, and every other message as it is.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::harness::lab::LAB;
@@ -113,6 +114,38 @@ fn a_first_recv_waits_for_no_lock() {
             expect_says(with(environment.shimmed(&program, &[])), "received 7\n");
             expect_says(with(environment.shimmed(&program, &listed)), "received 7\n");
         }
+    });
+}
+
+// --- libresolv -------------------------------------------------------------------------------------------
+
+/// What `resolv.c` says of a name; the name of a host with IPv4 addresses alone gives what is wanted.
+#[test]
+fn libresolv_answers_for_a_listed_host_as_for_one_with_ipv4_only() {
+    in_each_environment(|environment| {
+        let program = environment.program_with("resolv", Path::new("-lresolv"));
+        let ask = |command, host| output(&mut LAB.client(with(command, [host, "example.com"])));
+        let listed = [("IPV4_ONLY", "dual.example.com")];
+        let shimmed = |host| ask(environment.shimmed(&program, &listed), host);
+        let bare = |host| ask(environment.bare(&program), host);
+        assert!(bare("dual").contains(", 1 AAAA"), "{}", bare("dual"));
+        expect("a host that is not listed", shimmed("other"), bare("other"));
+        let (seen, wanted) = (shimmed("dual"), bare("v4only"));
+        // To ANY the lab has no answer, and the hosts have names of different lengths.
+        let essence = |text: &str| {
+            let line = |line: &str| {
+                let (call, rest) = line.split_once(": ").expect("a call and its result");
+                let is_length = rest.starts_with("length");
+                let rest = if is_length {
+                    rest.split_once(',').map_or(rest, |(_, rest)| rest)
+                } else {
+                    rest
+                };
+                format!("{call}: {rest}")
+            };
+            text.lines().map(line).collect::<Vec<_>>().join("\n")
+        };
+        expect("a listed host", essence(&seen), essence(&wanted));
     });
 }
 

@@ -50,7 +50,9 @@ impl Shipped {
         });
         // aarch64 came to glibc with 2.17: no symbol there is of an older version.
         let version = |word: &str| match self.arch {
-            "aarch64" if word.starts_with("GLIBC_") => "GLIBC_2.17".to_owned(),
+            "aarch64" if word.starts_with("GLIBC_") && word != "GLIBC_2.34" => {
+                "GLIBC_2.17".to_owned()
+            }
             _ => word.to_owned(),
         };
         here.map(|line| line.split_whitespace().map(version).collect::<Vec<_>>().join(" "))

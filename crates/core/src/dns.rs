@@ -121,6 +121,12 @@ pub fn filter(
     drop_records(message, question)
 }
 
+/// Whether a message has no record in its answer.
+#[must_use]
+pub fn is_empty(message: &[u8]) -> bool {
+    number(message, COUNTS[0]) == Some(0)
+}
+
 /// The name in question, if it can be a host's: labels of letters, digits, `-` and `_`.
 fn host_name<'a>(message: &[u8], buffer: &'a mut [u8; LONGEST_NAME]) -> Option<&'a [u8]> {
     let mut length: usize = 0;
