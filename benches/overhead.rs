@@ -48,6 +48,7 @@ fn main() {
     println!("machine: {}", machine());
     connects(&environment);
     options(&environment);
+    sending(&environment);
     receiving(&environment);
     lookups(&environment);
     starts(&environment);
@@ -87,6 +88,23 @@ fn options(environment: &Environment) {
                 side("nothing preloaded", || with(environment.bare(program), &[option, "500"])),
                 side("egress-shim", shimmed(DEFAULTS)),
                 side("egress-shim, enforce", shimmed(ENFORCE)),
+            ],
+        );
+    }
+}
+
+fn sending(environment: &Environment) {
+    let program = &environment.program("send_cost");
+    for call in ["sendto", "sendmsg"] {
+        heading(&format!("{call} on loopback, udp"), "ns");
+        compare(
+            40,
+            printed,
+            &[
+                side("nothing preloaded", || with(environment.bare(program), &[call, "500"])),
+                side("egress-shim", || {
+                    with(environment.shimmed(program, DEFAULTS), &[call, "500"])
+                }),
             ],
         );
     }

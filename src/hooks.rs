@@ -111,7 +111,10 @@ redhook::hook! {
     ) -> c_int => setsockopt_within_limits {
         // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
         unsafe {
-            if !keepalive::is_watched(level, option) && let Some(real) = SETSOCKOPT.known() {
+            if let Some(real) = SETSOCKOPT.known()
+                && (!keepalive::is_watched(level, option)
+                    || (level == libc::IPPROTO_TCP && !state::is_enforced()))
+            {
                 return real(socket, level, option, value, length);
             }
             process::in_own_frame(move || {

@@ -64,6 +64,15 @@ fn is_on_list(name: &[u8], asker: Asker) -> bool {
     list::is_listed(name, asker, settings)
 }
 
+/// Whether the settings that are in force have `enforce`; not before they are loaded.
+#[must_use]
+#[inline]
+pub fn is_enforced() -> bool {
+    SETTINGS
+        .get()
+        .is_some_and(|settings| settings.keepalive.is_some_and(|keepalive| keepalive.enforce))
+}
+
 /// Reads the settings, unless that is done.
 pub fn load_settings() {
     let _ = settings();
