@@ -28,7 +28,7 @@
 //!
 //! With a library that does nothing, they fail: control.rs.
 //!
-//! Real programs, a table of them: clients/mod.rs.
+//! Real programs, a table of them: clients/mod.rs; rescued while they hang: clients/rescue.rs.
 //!
 //! What is shipped:
 //!
@@ -43,7 +43,7 @@
 //! | a whole Debian system with the library in every process | `shipping/system.rs` |
 //! | every script says what it is for | `shipping/scripts.rs` |
 //! | the docs are true | `shipping/docs.rs` |
-//! | the command: running a program, `--check`, `--inspect` | `command/{run,check,inspect}.rs` |
+//! | the command: running a program, `--check`, `--inspect`, `--rescue` | `command/{run,check,inspect,rescue}.rs` |
 //! | whoever follows the last line of `--inspect` gets an answer, or the reason | `command/stuck.rs` |
 //! | what is completed when somebody types it | `command/completions.rs` |
 //!
