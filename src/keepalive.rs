@@ -370,7 +370,7 @@ pub unsafe fn setsockopt(
         && is_watched(level, option)
         && let Some(keepalive) = &state::settings().keepalive
     {
-        if keepalive.enforce {
+        if state::is_enforced() {
             keeping_errno(|| clamp(keepalive, socket, level, option));
         } else if level == libc::SOL_SOCKET && is_off_reported() && keeping_errno(|| is_off(socket))
         {
