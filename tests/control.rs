@@ -40,7 +40,6 @@ const UNPROVEN: &[&str] = &[
     "cost::many_threads_connect_and_resolve_without_growth",
     "log_output::a_background_program_of_a_terminal_that_stops_those_is_not_stopped",
     "log_output::a_pipe_that_others_fill_at_the_same_time_holds_up_nobody",
-    "replies::a_first_recv_waits_for_no_lock",
     "sockets::a_connect_with_own_timings_costs_eight_system_calls_at_most",
     "sockets::connect_leaves_no_descriptor_behind",
     "sockets::where_the_namespace_has_the_kernels_defaults_none_is_opened",

@@ -10,13 +10,22 @@
 #include <signal.h>
 #include <sys/wait.h>
 
+/* A reply to AAAA for dual.example.com, with an address. */
+static const char message[] = "\x12\x34\x81\x80\0\1\0\1\0\0\0\0\4dual\7example\3com\0\0\34\0\1"
+                              "\300\14\0\34\0\1\0\0\0\74\0\20 \1\15\270\0\0\0\0\0\0\0\0\0\0\0\1";
+
 static int socket_with_message(void)
 {
-    int ends[2];
+    struct sockaddr_in address = { .sin_family = AF_INET };
+    socklen_t length = sizeof address;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0), size = sizeof message - 1;
 
-    if (socketpair(AF_UNIX, SOCK_DGRAM, 0, ends) != 0 || send(ends[1], "message", 7, 0) != 7)
-        fail("socketpair");
-    return ends[0];
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (bind(fd, (struct sockaddr *)&address, length) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &length) != 0 ||
+        sendto(fd, message, size, 0, (struct sockaddr *)&address, length) != size)
+        fail("socket");
+    return fd;
 }
 
 static int descriptor;
@@ -24,7 +33,7 @@ static volatile long received;
 
 static void receive(int signal)
 {
-    char buffer[10];
+    char buffer[100];
 
     (void)signal;
     received = recv(descriptor, buffer, sizeof buffer, 0);
@@ -88,11 +97,10 @@ int main(int argc, char **argv)
         if (child == 0) {
             alarm(20);
             receive(0);
-            _exit(received == 7 ? 0 : 1);
+            _exit((int)received);
         }
         waitpid(child, &status, 0);
-        if (status == 0)
-            received = 7;
+        received = WIFEXITED(status) ? WEXITSTATUS(status) : -1;
     }
     if (write(on[1], "o", 1) != 1)
         fail("write");

@@ -110,9 +110,9 @@ fn a_first_recv_waits_for_no_lock() {
         for how in ["signal", "fork", "vfork"] {
             let with = |command| with(with(command, [how]), [&library]);
             let listed = [("IPV4_ONLY", "*")];
-            expect_says(with(environment.bare(&program)), "received 7\n");
-            expect_says(with(environment.shimmed(&program, &[])), "received 7\n");
-            expect_says(with(environment.shimmed(&program, &listed)), "received 7\n");
+            expect_says(with(environment.bare(&program)), "received 62\n");
+            expect_says(with(environment.shimmed(&program, &[])), "received 62\n");
+            expect_says(with(environment.shimmed(&program, &listed)), "received 34\n");
         }
     });
 }
