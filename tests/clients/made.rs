@@ -34,11 +34,13 @@ const MAKERS: [(&str, Maker); 15] = [
     ("go", make_go),
     ("static", || {
         find("/usr/bin/musl-gcc", "musl-tools")?;
-        make_plain(Command::new("musl-gcc").arg("-static"), "static", &[])
+        make_plain(Command::new("musl-gcc").arg("-static"), "static", &[]);
+        Ok(())
     }),
     ("io_uring", || {
         find("/usr/include/liburing.h", "liburing-dev")?;
-        make_plain(Command::new("cc").arg("-DURING"), "io_uring", &["-luring"])
+        make_plain(Command::new("cc").arg("-DURING"), "io_uring", &["-luring"]);
+        Ok(())
     }),
     ("ruby", || find("/usr/bin/ruby", "ruby")),
     ("nginx", || find("/usr/sbin/nginx", "nginx-light")),
@@ -185,10 +187,9 @@ fn make_go() -> Result<(), String> {
     Ok(())
 }
 
-fn make_plain(compiler: &mut Command, program: &str, libraries: &[&str]) -> Result<(), String> {
+fn make_plain(compiler: &mut Command, program: &str, libraries: &[&str]) {
     compiler.args(["-O1", "-Wall", "-Wextra", "-Werror", "-o"]).arg(made(program));
     succeed(compiler.arg(source("plain.c")).args(libraries)).expect("it compiles");
-    Ok(())
 }
 
 fn make_rust() -> Result<(), String> {

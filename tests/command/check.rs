@@ -374,7 +374,7 @@ fn in_a_root_with_musl_and_one_program_that_is_the_proof() {
 }
 
 #[test]
-fn in_an_image_without_a_dynamic_program_the_network_is_tried_all_the_same() {
+fn in_an_image_without_a_dynamic_program_the_network_is_tried() {
     let scratch = Public::new();
     scratch.copy(&*COMMAND, "bin/egress-shim");
     scratch.copy(&*LIBRARY, "lib/libegress_shim.so");

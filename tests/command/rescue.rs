@@ -160,7 +160,7 @@ fn a_connect_stuck_over_ipv6_ends_and_the_program_goes_on() {
         }
         // Without CAP_NET_ADMIN the kernel ends it when the next SYN would go out.
         for (program, wanted) in [(several(), "IPv4"), (python(ONE_ADDRESS, &[]), "ETIMEDOUT")] {
-            let (lab, installed, program) = (&lab, &installed, unprivileged(program));
+            let (lab, installed, program) = (&lab, &installed, unprivileged(&program));
             scope.spawn(move || {
                 let output = meanwhile(lab, program, |process| {
                     let process = process.to_string();
@@ -182,7 +182,7 @@ fn a_connect_stuck_over_ipv6_ends_and_the_program_goes_on() {
 }
 
 /// A command on a host of the lab, which root has to enter first, as a user without privileges.
-fn unprivileged(command: Command) -> Command {
+fn unprivileged(command: &Command) -> Command {
     let mut setpriv = bare("setpriv");
     let user = NOBODY.to_string();
     setpriv.args(["--reuid", &user, "--regid", &user, "--clear-groups", "--"]);
