@@ -1,6 +1,6 @@
-# The library only, and variables in place of the command, so that the image's own entrypoint stays. This image has no
-# shell; the command needs none either.
-# The base must have a dynamic loader: distroless/base, cc, python3 or java do, distroless/static does not.
+# An image without a shell. It has only the library, and variables instead of the command, so that the image's own
+# entrypoint stays. (The command needs no shell either.)
+# The base must have a dynamic loader: distroless/base, cc, python3 and java have one, distroless/static has none.
 #
 #   docker build -t my-service -f distroless.Dockerfile .
 ARG EGRESS_SHIM=egress-shim
@@ -10,7 +10,7 @@ FROM ${EGRESS_SHIM} AS egress-shim
 
 FROM ${BASE}
 COPY --from=egress-shim /usr/local/lib/libegress_shim.so /usr/local/lib/
-# STRICT, as under the command: with a wrong setting the container ends at once, with status 78.
+# STRICT makes an invalid setting end the container at once, with status 78, as the command would.
 ENV LD_PRELOAD=/usr/local/lib/libegress_shim.so \
     EGRESS_SHIM_IPV4_ONLY=api.openai.com \
     EGRESS_SHIM_STRICT=1

@@ -29,6 +29,11 @@ init, service = task["containerDefinitions"]
 if service["dependsOn"] != [{"containerName": init["name"], "condition": "SUCCESS"}]:
     sys.exit("the service does not wait for the library")
 
+for container in init, service:
+    options = container["logConfiguration"]["options"]
+    if not (task["executionRoleArn"] and options["awslogs-group"] and options["awslogs-stream-prefix"]):
+        sys.exit(f"{container['name']} does not log, as Fargate asks for it")
+
 for name, value in function["Environment"]["Variables"].items():
     print("lambda-env", f"{name}={value}", sep="\t")
 print("init-user", init["user"], sep="\t")

@@ -3,8 +3,8 @@
 - Kubernetes' own schemas of several versions accept each object, with no field that they do not know;
 - each pod meets the restricted pod security standard (https://kubernetes.io/docs/concepts/security/
   pod-security-standards), as far as a pod can break it that has no host path, port or namespace;
-- a component has done its work on every container of every workload, and on nothing else; the ConfigMaps that it
-  names are there.
+- a component has done its work on every container and init container of every workload, and on nothing else; its own
+  init container is the first and as it should be; the ConfigMaps that it names are there.
 
 Prints lines of KEY TAB VALUE...: the workloads' kinds; the init container's image, command, environment, mount and memory; and
 what the first container gets: environment, mount, and the file that is to be /etc/ld.so.preload, if there is one.
@@ -61,10 +61,15 @@ for one in workloads:
     name, pod = f"{one['kind']} {one['metadata']['name']}", pod_of(one)
     ours = [container for container in pod["initContainers"] if container["name"] == "egress-shim"]
     check(len(ours) == 1, name, f"init containers of ours: {ours}")
+    # The library is there before anything else of the pod starts.
+    check(pod["initContainers"][0] is ours[0], name, "ours is not the first init container")
+    preloads = [variable for variable in ours[0].get("env", []) if variable["name"] == "LD_PRELOAD"]
+    check(len(ours[0]["volumeMounts"]) == 1 and not preloads, name, f"ours gets the library: {ours[0]}")
+    own = pod["initContainers"][1:] + pod["containers"]
     volumes = {volume["name"]: volume for volume in pod["volumes"]}
     unique(name, [volume["name"] for volume in pod["volumes"]])
     check("emptyDir" in volumes["egress-shim"], name, "the volume is no emptyDir")
-    for container in pod["containers"]:
+    for container in own:
         its = f"{name}, container {container['name']}"
         mounts = {mount["mountPath"]: mount for mount in container["volumeMounts"]}
         unique(its, [mount["mountPath"] for mount in container["volumeMounts"]])
@@ -79,7 +84,7 @@ for one in workloads:
             check(mounts[PRELOAD]["readOnly"] is True, its, "it can be written to")
         else:
             check("LD_PRELOAD" in names, its, f"LD_PRELOAD is missing: {names}")
-    for container in ours + pod["containers"]:
+    for container in ours + own:
         restricted(f"{name}, container {container['name']}", pod, container)
 
 print("kinds", *sorted({one["kind"] for one in workloads}), sep="\t")
