@@ -2,6 +2,7 @@
 //! out. No image can be pulled in a test, so the base images are made of root trees of our own.
 //! Where no Docker engine answers, each test says that it is skipped.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +14,7 @@ use std::sync::{LazyLock, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::{Manifest, command, done, sh};
+use crate::harness::scratch::write_executable;
 use crate::harness::{ROOT, Scratch, skip};
 
 /// A kind of image.
@@ -148,7 +150,7 @@ fn release_image() {
 fn source_image() {
     let context = Scratch::new();
     let script = "
-        cp --parents -r scripts/install \"dist/$(uname -m)\" dist/pages LICENSE-* \"$1\"
+        cp --parents -r scripts/install \"dist/$(uname -m)\" dist/pages LICENSE-* README.md docs examples \"$1\"
         printf '#!/bin/sh\\n' >\"$1/scripts/build-portable\"
         chmod 755 \"$1/scripts/build-portable\"";
     done(sh(script, &[&*context]).current_dir(ROOT));
@@ -190,11 +192,16 @@ struct Ran {
 
 /// Runs the service in a container until it is ready, and then ends it by `docker stop`.
 fn run(options: &[&str], tag: &str) -> Ran {
+    run_command(options, tag, &["/service", "api.openai.com", "other.example.com"])
+}
+
+/// The same with any command, which may end by itself.
+fn run_command(options: &[&str], tag: &str, words: &[&str]) -> Ran {
     static COUNT: AtomicU32 = AtomicU32::new(0);
     let name = format!("{}-{}", *PREFIX, COUNT.fetch_add(1, Ordering::Relaxed));
     let mut docker_run = docker();
     docker_run.args(["run", "--name", &name]).args(ALWAYS).args(options).arg(image(tag));
-    docker_run.args(["/service", "api.openai.com", "other.example.com"]);
+    docker_run.args(words);
     let mut child =
         docker_run.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("docker starts");
     let lines = BufReader::new(child.stdout.take().expect("its output is a pipe")).lines();
@@ -346,6 +353,48 @@ fn by_file_an_image_keeps_its_own_preload_where_its_libc_is_glibc() {
         let base = format!("{}-base", kind.name);
         let works = kind.name != "alpine";
         assert_eq!(run(&options, &base), wanted(65532, works), "{base}");
+    }
+}
+
+/// The table of docs/CONTAINERS.md: entrypoints that set `LD_PRELOAD`, that set it only if it is empty, and that
+/// look at their first word, in each order.
+#[test]
+fn entrypoints_that_set_ld_preload_keep_the_orders_of_the_docs() {
+    const NOTHING: &str = "--env=UNUSED=";
+    if !images() {
+        return skip("entrypoints that set LD_PRELOAD", "no Docker engine answers");
+    }
+    let scratch = open_to_all();
+    let source = Path::new(ROOT).join("tests/programs/empty_library.c");
+    let own = scratch.join("own.so");
+    done(command("cc").args(["-shared", "-fPIC", "-nostdlib"]).arg(source).arg("-o").arg(&own));
+    scratch.file("preload", "/usr/local/lib/libegress_shim.so\n");
+    // The program shows what is loaded into it.
+    let program = ["grep", "-o", "-e", "libegress_shim", "-e", "own.so", "/proc/self/maps"];
+    let library = "--env=LD_PRELOAD=/usr/local/lib/libegress_shim.so";
+    let file = format!("--volume={}:/etc/ld.so.preload:ro", scratch.join("preload").display());
+    let around = ("--entrypoint=egress-shim", &["--", "/own/entrypoint"][..], NOTHING);
+    let behind = ("--entrypoint=/own/entrypoint", &["egress-shim", "--"][..], NOTHING);
+    let by_variable = ("--entrypoint=/own/entrypoint", &[][..], library);
+    let by_file = ("--entrypoint=/own/entrypoint", &[][..], &*file);
+    let (both, ours) = (&["libegress_shim", "own.so"][..], &["libegress_shim"][..]);
+    let prepared = &["libegress_shim", "prepared"][..];
+    for (entrypoint, wanted) in [
+        ("export LD_PRELOAD=/own/own.so", [&["own.so"], both, &["own.so"], both]),
+        ("[ -n \"$LD_PRELOAD\" ] || export LD_PRELOAD=/own/own.so", [ours, both, ours, both]),
+        ("[ \"$1\" != grep ] || echo prepared", [prepared, ours, prepared, prepared]),
+    ] {
+        let script = format!("#!/bin/sh\n{entrypoint}\nexec \"$@\"\n");
+        write_executable(&scratch.join("entrypoint"), script.as_bytes());
+        let mount = format!("--volume={}:/own:ro", scratch.display());
+        for ((entry, words, option), wanted) in
+            [around, behind, by_variable, by_file].into_iter().zip(wanted)
+        {
+            let ran = run_command(&[entry, &mount, option], "debian", &[words, &program].concat());
+            let seen = ran.out.iter().map(String::as_str).collect::<BTreeSet<_>>();
+            let seen = seen.into_iter().collect::<Vec<_>>();
+            assert_eq!(seen, wanted, "{entrypoint}: {entry} {words:?} {option}: {ran:?}");
+        }
     }
 }
 
