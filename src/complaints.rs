@@ -1,5 +1,5 @@
-//! What is wrong with the settings, on standard error: a line each, not too many of them, and then the end of a
-//! strict program.
+//! Complaints about invalid settings, on standard error: one line each, up to a limit, and then the end of a strict
+//! program.
 
 use std::fmt;
 

@@ -276,7 +276,8 @@ redhook::hook! {
     }
 }
 
-/// What the check of these two is where libc has none of them: glibc ends a program that would overrun its buffer.
+/// The check of these two functions, for a libc that lacks them. Like glibc's, it ends a program that would overrun its
+/// buffer.
 fn within(length: size_t, size: size_t) -> size_t {
     if length <= size { length } else { std::process::abort() }
 }
@@ -356,13 +357,13 @@ resolver! {
     (state: *mut c_void, question: *const u8, size: c_int), state, false
 }
 
-/// What a program gets that found such a function here, though neither libc nor another library has it.
+/// The result if a program found such a function here, but neither libc nor another library has it.
 fn no_resolver() -> c_int {
     process::set_errno(libc::ENOSYS);
     -1
 }
 
-// What each hook calls.
+// The types of libc's functions.
 
 type Connect = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
 type SendTo = unsafe extern "C" fn(

@@ -1,5 +1,5 @@
-//! What becomes of a socket: before it connects, a TCP socket gets keepalive and, where the program
-//! has not set them itself, the configured timings.
+//! The policy for sockets: before it connects, a TCP socket gets keepalive and the configured timings, except those
+//! that the program has set itself.
 //!
 //! This runs in signal handlers and in children forked while other threads hold locks: no lock, no
 //! allocation, no panic, `errno` kept. All system calls are bare ones: libc's `setsockopt` is interposed,
@@ -33,7 +33,7 @@ fn timings_of(socket: c_int) -> Result<Timings, c_int> {
     })
 }
 
-/// What became of a socket.
+/// The outcome for a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
     /// Not a TCP socket: left alone.
@@ -47,7 +47,7 @@ enum Outcome {
     Refused(c_int),
 }
 
-/// What a socket now has.
+/// The keepalive that a socket now has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Effective {
     idle: Timing,
@@ -134,13 +134,13 @@ pub fn before_message(socket: c_int, header: *const msghdr) {
 }
 
 /// Switches keepalive on for a TCP socket and sets each timing that still is the default of its network
-/// namespace. What differs from that default the program has set itself: it stays, unless the settings are
+/// namespace. A timing that differs from the default was set by the program: it stays, unless the settings are
 /// enforced and it is more than they say.
 #[inline]
 fn apply(socket: c_int, wanted: &Keepalive) -> Outcome {
     let current = match timings_of(socket) {
         Ok(current) => current,
-        // What a filter says; of a socket that is not TCP the kernel says something else.
+        // The errors of a seccomp filter. For a socket that is not TCP the kernel has other errors.
         Err(errno @ (libc::EPERM | libc::EACCES | libc::ENOSYS)) => return Outcome::Refused(errno),
         Err(_) => return Outcome::NotTcp,
     };
@@ -209,12 +209,12 @@ fn set_user_timeout(socket: c_int, seconds: c_int) -> Result<Option<Timing>, c_i
     })
 }
 
-// --- Whose a timing is ---------------------------------------------------------------------------------
+// --- Who set a timing ----------------------------------------------------------------------------------
 
-/// The timings that a new socket has in the socket's network namespace, as far as needed to tell whose its
-/// current ones are.
+/// The default timings of the socket's network namespace, to tell whether the program has set the current ones. The
+/// kernel's defaults stand in where each current timing is theirs or ours, for then nothing depends on the namespace.
 fn default_timings(socket: c_int, current: &Timings, wanted: &Timings) -> Timings {
-    // A value of the kernel's or of ours needs no question: it is not set, or need not be.
+    // A timing that is the kernel's default or ours needs no question: it is not set, or need not be.
     let is_clear = (current.idle == Timings::KERNEL.idle || current.idle == wanted.idle)
         && (current.interval == Timings::KERNEL.interval || current.interval == wanted.interval)
         && (current.count == Timings::KERNEL.count || current.count == wanted.count);
@@ -224,7 +224,7 @@ fn default_timings(socket: c_int, current: &Timings, wanted: &Timings) -> Timing
     namespace_timings(socket, is_clear)
 }
 
-/// The default timings of the socket's network namespace, where they are known or can be found out.
+/// The default timings of the socket's network namespace, if they are known or can be found out.
 #[cold]
 #[inline(never)]
 fn namespace_timings(socket: c_int, is_clear: bool) -> Timings {
@@ -232,16 +232,16 @@ fn namespace_timings(socket: c_int, is_clear: bool) -> Timings {
     if let Some(known) = cookie.and_then(known_namespace) {
         return known;
     }
-    // A program that sets timings switches keepalive on as well: they are its own. In a namespace whose sysctls
-    // are changed, a socket without keepalive shows them; then a new socket tells, once per namespace.
+    // A program that sets timings also switches keepalive on, so these timings are its own. A socket without
+    // keepalive shows a namespace whose sysctls are changed; then a new socket gives the defaults, once per namespace.
     if is_clear || !is_off(socket) {
         return Timings::KERNEL;
     }
     thread_namespace_timings(cookie)
 }
 
-/// The default timings of the thread's network namespace, which a new socket tells; the kernel's where that is not the
-/// namespace with this cookie: a socket can come from another one, whose defaults nothing tells.
+/// The default timings of the thread's network namespace, read from a new socket. The kernel's defaults if the namespace
+/// with this cookie is another one: a socket can come from a namespace whose defaults cannot be read here.
 #[inline(never)]
 fn thread_namespace_timings(cookie: Option<u64>) -> Timings {
     let Some((namespace, default)) = of_new_socket() else { return Timings::KERNEL };
@@ -254,7 +254,7 @@ fn thread_namespace_timings(cookie: Option<u64>) -> Timings {
 /// Whether a namespace was met whose default timings are not the kernel's.
 static CHANGED: AtomicBool = AtomicBool::new(false);
 /// The default timings of the network namespaces that were asked for them: each a word of a part of the
-/// namespace's cookie and the three timings. 0 is none.
+/// namespace's cookie and the three timings. 0 marks a free slot.
 static NAMESPACES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
 /// The bits of the timings in such a word: 15 for idle, 15 for interval, 7 for count.
@@ -330,7 +330,7 @@ fn mark_outbound(socket: c_int) {
 
 /// Whether a socket has the mark and is connected, or on the way to it.
 fn is_outbound(socket: c_int) -> bool {
-    // What listens may have such a queue, but no peer; nor has what was dissolved and may listen.
+    // A listening socket may have such a queue, but it has no peer. Nor has a socket that was dissolved and may listen.
     matches!(get_option(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN), Ok(1..))
         && get_option_bytes::<8>(socket, libc::SOL_SOCKET, libc::SO_PEERNAME).is_ok()
 }

@@ -1,12 +1,12 @@
-//! egress-shim: one preloaded library that cures the two silent hangs of a service behind an
+//! egress-shim: one preloaded library that fixes the two silent hangs of a service behind an
 //! IPv4-only NAT gateway.
 //!
-//! For hosts on an allowlist the interposed `getaddrinfo` gives the answer that libc would give if
-//! they had no IPv6 address; so do `gethostbyname2` and, for programs with a resolver of their own, `recv` and
-//! the like, by which these take a DNS reply. The interposed `connect` switches TCP keepalive on before libc's own
+//! For hosts on an allowlist the interposed `getaddrinfo` gives the answer that libc would give if they had no IPv6
+//! address. So do `gethostbyname2`, libresolv's functions and, for programs with their own resolver, `recv` and the
+//! like, by which these take a DNS reply. The interposed `connect` switches TCP keepalive on before libc's own
 //! `connect` runs. Everything else is libc's, untouched.
 //!
-//! The library is a guest in somebody else's process. It never ends that process (but for
+//! The library is a guest in somebody else's process. It never ends that process (except with
 //! `EGRESS_SHIM_STRICT`), takes no lock and allocates nothing on the connect path, brings its own memory,
 //! and keeps `errno`.
 //!
@@ -15,18 +15,18 @@
 //!
 //! | module | what it holds |
 //! |---|---|
-//! | `hooks` | the interposed symbols: thin, each hands libc's function to a policy |
-//! | `check` | what `egress-shim --check` asks of a process at load |
-//! | `resolver` | what becomes of a lookup through libc |
-//! | `replies` | what becomes of a DNS reply |
-//! | `keepalive` | what becomes of a socket |
-//! | `state` | what is in force in this process: what the policies ask |
-//! | `list` | the list of hosts: who loads it, and when again |
-//! | `complaints` | what is wrong with the settings, on standard error |
+//! | `hooks` | the interposed symbols, thin: each hands libc's function to a policy |
+//! | `check` | the answer to `egress-shim --check`, at load |
+//! | `resolver` | the policy for lookups through libc |
+//! | `replies` | the policy for DNS replies |
+//! | `keepalive` | the policy for sockets |
+//! | `state` | the settings in force in this process: everything that the policies ask |
+//! | `list` | the list of hosts: which thread loads it, and when it is loaded again |
+//! | `complaints` | complaints about invalid settings, on standard error |
 //! | `logging` | one line, one write |
 //! | `memory` | the library's own memory |
 //! | `next` | the next definition of an interposed symbol |
-//! | `portable` | what the shipped file has because not every libc has it |
+//! | `portable` | functions of the shipped file that some libc lacks |
 //! | `process` | the process it is in: errno, environment, privilege, libc, cancellation, files |
 
 #![warn(missing_docs)]
@@ -77,8 +77,8 @@ static CONSTRUCTOR: extern "C" fn() = {
     load
 };
 
-/// What the command knows the library by, in a file and in a process, whatever its name: an ELF note (System V
-/// gABI chapter 5), which the linker puts into a segment of notes.
+/// The mark by which the command recognises the library, in a file and in a process, whatever its name: an ELF note
+/// (System V gABI chapter 5), which the linker puts into a segment of notes.
 #[cfg(not(test))]
 #[used]
 #[unsafe(link_section = ".note.egress-shim")]

@@ -37,7 +37,7 @@ const SMALL_FILE: usize = 64 << 10;
 /// The time between two looks at the file or two tries to load it, and the age at which a changed file counts as
 /// written to its end; in milliseconds.
 const SECOND: i64 = 1000;
-/// After so many milliseconds the thread that reads a file waits for a file system that hangs, or has left by
+/// A thread that has read a file for so many milliseconds waits for a file system that hangs, or has left by
 /// siglongjmp(3).
 const LONGEST_READ: i64 = 10 * SECOND;
 
@@ -133,8 +133,8 @@ fn make(
     Ok(())
 }
 
-/// A block that is not in force, with room for so many words. One that is too small is left behind, for somebody
-/// may still read it: each is at least twice as large as the one before it, so all of them together are smaller
+/// A block that is not in force, with room for this many words. A block that is too small is left behind, because a
+/// thread may still read it. Each is at least twice as large as the one before it, so all of them together are smaller
 /// than the last one.
 fn spare(words: usize) -> Option<&'static Block> {
     // SAFETY: null, or a block that lasts as long as the process.
@@ -171,9 +171,9 @@ enum Loader {
 static LOADER: AtomicU64 = AtomicU64::new(0);
 /// Since when it loads, in milliseconds of the monotonic clock.
 static SINCE: AtomicI64 = AtomicI64::new(0);
-/// How many loads have ended: what other threads wait for.
+/// The number of loads that have ended. Other threads wait for a change of it.
 static LOADS: AtomicU32 = AtomicU32::new(0);
-/// What the loader has open and would leave behind: a descriptor, or -1.
+/// The descriptor that the loader has open and would leave behind, or -1.
 static LEFT_FILE: AtomicI32 = AtomicI32::new(-1);
 /// The same for the memory of a text, and its size.
 static LEFT_TEXT: AtomicPtr<u8> = AtomicPtr::new(null_mut());
@@ -212,7 +212,7 @@ impl Loader {
     }
 }
 
-/// What a thread does that finds the list to be loaded.
+/// The task of a thread that finds the list not loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
     /// It loads the list. Nobody does, or nobody any more, and what that one has left behind is cleared away.
@@ -254,8 +254,8 @@ impl Loader {
     }
 }
 
-/// Runs `load` in the calling thread as the loader, or waits until another thread has loaded the list where there
-/// is none yet. `load` gets the loader that this is.
+/// Runs `load` in the calling thread as the loader. If another thread is the loader and there is no list yet, waits for
+/// that thread. `load` gets the loader that this is.
 fn as_loader(mut load: impl FnMut(Loader)) {
     let may_leave = IS_REMOTE.load(Relaxed);
     let own = Loader::own(may_leave);
@@ -324,7 +324,7 @@ fn build(own: Loader, f: impl FnOnce()) {
     });
 }
 
-/// What a loader that has gone had open.
+/// The file and the memory of a loader that has gone.
 fn take_left() -> (Option<File>, Vec<u8>) {
     // SAFETY: the descriptor and the memory were recorded by a loader that owned them, and each is taken once.
     unsafe {
@@ -513,7 +513,7 @@ fn read_open(file: &File, most: usize, is_loader: bool) -> Result<Text, Failure>
     })?;
     let version = version_of(&status);
     let after = file.status().map_or(0, |status| version_of(&status));
-    // Of files such as those of /proc the size is not known.
+    // Files such as those of /proc have an unknown size, 0.
     let is_whole = version == after && (size == 0 || bytes.len() == size);
     Ok(Text { bytes, version, is_whole })
 }
@@ -567,13 +567,13 @@ impl fmt::Display for Failure {
 
 // --- A file that changes ------------------------------------------------------------------------------
 
-/// The version of the file that was loaded last, or tried in vain; 0 is none.
+/// The version of the file that was loaded last, or could not be loaded; 0 means no file.
 static SEEN: AtomicU64 = AtomicU64::new(0);
 /// The version that the last look found, where that was too new to be known as written to its end.
 static FRESH: AtomicU64 = AtomicU64::new(0);
 /// The root directory at load; 0 is unknown.
 static ROOT: AtomicU64 = AtomicU64::new(0);
-/// Whether what is wrong with the file now has been said.
+/// Whether the current problem of the file has been logged.
 static WARNED: AtomicBool = AtomicBool::new(false);
 
 /// Whether a second has passed since the last look; the caller looks then.
@@ -583,12 +583,12 @@ fn is_time_to_look() -> bool {
         return false;
     }
     let now = process::milliseconds();
-    // A file system that hangs is to hold up no other lookup soon.
+    // A file system that hangs must not delay another lookup soon.
     let later = now + if IS_REMOTE.load(Relaxed) { LONGEST_READ } else { SECOND };
     now >= next && NEXT.compare_exchange(next, later, Relaxed, Relaxed).is_ok()
 }
 
-/// What tells one state of a file from another.
+/// A number that differs between two states of a file.
 fn version_of(status: &libc::stat) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     (place_of(status), status.st_size, status.st_mtime, status.st_mtime_nsec).hash(&mut hasher);
@@ -596,7 +596,7 @@ fn version_of(status: &libc::stat) -> u64 {
     hasher.finish() | 1
 }
 
-/// What tells one file from another.
+/// A number that differs between two files.
 fn place_of(status: &libc::stat) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     (status.st_dev, status.st_ino).hash(&mut hasher);
@@ -644,7 +644,7 @@ fn load_changed(settings: &Settings<'static>, path: &[u8], version: u64, own: Lo
         Ok(text) => {
             let is_good = Cell::new(true);
             let mut report = |problem: &Problem<'_>| {
-                // What is wrong with the patterns of the variable has been said.
+                // Problems of the variable's patterns have been reported already.
                 if problem.variable == settings::IPV4_ONLY_FILE.variable.as_bytes() {
                     is_good.set(false);
                     if !WARNED.swap(true, Relaxed) {
@@ -678,7 +678,7 @@ fn load_changed(settings: &Settings<'static>, path: &[u8], version: u64, own: Lo
     }
 }
 
-/// What becomes of the list where its file is not one any more.
+/// The fate of the list if its file is no longer valid.
 const KEEPING: &str = "keeping the list as it was";
 
 /// Says once what is wrong with the file now.

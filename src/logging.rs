@@ -25,7 +25,7 @@ const LONGEST_LINE: usize = 1024;
 /// The log file's descriptor is this or above: programs count on getting the low ones.
 const LOWEST_DESCRIPTOR: c_int = 100;
 
-/// What a line needs to know.
+/// The facts that a line needs.
 #[derive(Debug)]
 struct Log {
     filter: Filter,
@@ -222,8 +222,8 @@ fn write_line(level: Level, module: &str, message: fmt::Arguments<'_>, once: Opt
 
 // --- The filter --------------------------------------------------------------------------------------
 
-/// What `EGRESS_SHIM_LOG` lets pass, as `env_logger` would: of the directives whose module the line's begins
-/// with, the longest counts; without any directive, `warn`. `env_logger` itself would allocate, and an
+/// The filter in `EGRESS_SHIM_LOG`, with the rules of `env_logger`: among the directives whose module is the start of
+/// the line's module, the longest counts; without any directive, `warn`. `env_logger` itself would allocate, and an
 /// allocation that fails there ends the program. There is a place for each module, the library and all.
 #[derive(Clone, Copy, Debug)]
 struct Filter([Option<settings::Directive<'static>>; settings::MODULES.len() + 2]);
@@ -232,7 +232,7 @@ impl Filter {
     fn of(text: &'static [u8]) -> Self {
         let mut filter = Self([None; _]);
         for directive in settings::log_directives(text).filter_map(Result::ok) {
-            // Of those about one module the last counts.
+            // The last directive about a module counts.
             let is_place = |place: &Option<settings::Directive<'_>>| {
                 place.is_none_or(|(module, _)| module == directive.0)
             };
@@ -284,7 +284,7 @@ impl LogFile {
         let descriptor = moved?;
         let reopening = Reopening::of(descriptor);
         let sink = Sink::of(descriptor).map(|sink| Sink { reopening, ..sink });
-        // What each line asks is asked here too: a filter that kills for it does so at the start.
+        // These are system calls of each line. A filter that kills for one of them does so at the start.
         if sink.is_some_and(|sink| sink.file.is_of(descriptor)) {
             let _ = write!(Line::<64>::new(), "{Now} {}", process::id());
         }
@@ -345,8 +345,8 @@ fn descriptor_limit() -> c_int {
     c_int::try_from(limit.rlim_cur).unwrap_or(c_int::MAX)
 }
 
-/// How the log file is opened again where the program has closed its descriptor, as many daemons close all
-/// of them: for each line anew, so that nothing is left in the program which wants none.
+/// The way to open the log file again if the program has closed its descriptor, as daemons do that close all
+/// descriptors. Each line opens and closes the file, because such a program wants no open descriptor.
 #[derive(Clone, Copy, Debug)]
 struct Reopening {
     path: &'static CStr,
@@ -354,8 +354,8 @@ struct Reopening {
 }
 
 impl Reopening {
-    /// How to open a descriptor's file; `None` unless that is a regular file of a local file system, which
-    /// neither waits nor tells anybody, and the kernel says its path.
+    /// The way to open a descriptor's file. `None` unless it is a regular file on a local file system, where opening
+    /// neither waits nor has a side effect, and the kernel knows its path.
     fn of(descriptor: c_int) -> Option<Self> {
         let status = process::status(descriptor)?;
         if status.st_mode & libc::S_IFMT != libc::S_IFREG || !is_local(descriptor) {
@@ -424,11 +424,11 @@ struct Sink {
     descriptor: c_int,
     file: Identity,
     kind: Kind,
-    /// How the file is opened again where the descriptor is closed; `None`: not at all.
+    /// The way to open the file again if the descriptor is closed; `None` if it must not be opened again.
     reopening: Option<Reopening>,
 }
 
-/// What makes a file that file.
+/// The identity of a file.
 #[derive(Clone, Copy, Debug)]
 struct Identity {
     device: libc::dev_t,
@@ -437,7 +437,7 @@ struct Identity {
     changed: (i64, i64),
 }
 
-/// What a sink is: whether a write could wait, and how that is avoided.
+/// The kind of a sink: whether a write could wait, and how that is avoided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     /// A regular file, or a device of memory such as /dev/null: a write never waits.
@@ -450,7 +450,7 @@ enum Kind {
     Device,
 }
 
-/// What became of a line.
+/// The outcome of a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
     Yes,
@@ -556,7 +556,7 @@ impl Sink {
     #[inline(never)]
     fn write_bytes(self, line: &[u8], blocked: SignalSet) -> Result<usize, Errno> {
         let pending = process::pending_signals(blocked);
-        // What a pipe without a reader would raise cannot be told from what is pending already.
+        // A SIGPIPE that the write would raise cannot be told from one that is pending already.
         if self.kind == Kind::Pipe && pending.has(libc::SIGPIPE) && !has_reader(self.descriptor) {
             return Err(Errno(libc::EPIPE));
         }
@@ -654,9 +654,9 @@ struct Line<const SIZE: usize = LONGEST_LINE> {
 }
 
 impl<const SIZE: usize> Line<SIZE> {
-    /// What replaces the end of a line that is too long.
+    /// The mark at the end of a line that was too long.
     const CUT: &[u8] = b"...";
-    /// What a message may fill: room is kept for the cut and the line's end.
+    /// The bytes that a message may fill; the rest is kept for the cut and the line's end.
     const ROOM: usize = SIZE - Self::CUT.len() - 1;
 
     fn new() -> Self {
@@ -670,7 +670,7 @@ impl<const SIZE: usize> Line<SIZE> {
         }
     }
 
-    /// What was written up to its first NUL.
+    /// The text up to its first NUL.
     fn as_c_str(&self) -> &CStr {
         CStr::from_bytes_until_nul(&self.buffer).unwrap_or_default()
     }

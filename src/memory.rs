@@ -1,9 +1,10 @@
 //! The library's own memory: nothing is taken from the program's malloc, which may be jemalloc, a heap
 //! profiler that connects, or exhausted.
 //!
-//! What a usual start needs lies in a reserve inside the library, on the page that has its other variables. A
-//! larger one is mapped when that is used up. What is large, or fits into neither, is mapped by itself and given
-//! back when it is freed. Takes no lock, so it works in a child that was forked while another thread was here.
+//! A usual start is served from a reserve inside the library, on the page that has its other variables. A larger
+//! reserve is mapped when that one is used up. A block that is large, or fits into neither, has its own mapping, which
+//! is given back when the block is freed. The allocator takes no lock, so it works in a child that was forked while
+//! another thread was here.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
@@ -16,13 +17,13 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize};
 const SMALL_RESERVE: usize = 2 << 10;
 /// The bytes of the mapped reserve.
 const RESERVE: usize = 64 << 10;
-/// What is this large or larger is mapped by itself.
+/// A block of this size or more has its own mapping.
 const LARGE: usize = 32 << 10;
 
 /// The allocator. Every failure is a null pointer, as `GlobalAlloc` asks.
 #[derive(Debug)]
 pub struct Memory {
-    /// How many bytes of each reserve are given out.
+    /// The bytes of each reserve that are given out.
     used: [AtomicUsize; 2],
     /// Only the part that an allocation was given is accessed, and only through that allocation.
     small: UnsafeCell<[Unit; SMALL_RESERVE / size_of::<Unit>()]>,
@@ -30,7 +31,7 @@ pub struct Memory {
     mapped: AtomicPtr<u8>,
 }
 
-/// What the reserves are aligned as.
+/// The unit that sets the alignment of the reserves.
 type Unit = u128;
 
 /// The start of a reserve, its size, and how many bytes of it are given out.
@@ -203,7 +204,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// So many bytes, all zero; `None` if the kernel has none.
+    /// Maps `size` bytes, all zero; `None` if the kernel has no memory.
     #[must_use]
     pub fn new(size: usize) -> Option<Self> {
         let start = map(size);

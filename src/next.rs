@@ -67,7 +67,7 @@ impl<F: Copy> Next<F> {
         behind(self.name, Hidden::Too).map(|found| unsafe { transmute_copy(&found) })
     }
 
-    /// What was found before, or is found now.
+    /// The function that was found before, or is found now.
     ///
     /// # Safety
     /// As for [`Self::get`].
@@ -155,7 +155,7 @@ const DT_SYMTAB: usize = 6;
 const DT_DEBUG: usize = 21;
 const DT_GNU_HASH: usize = 0x6fff_fef5;
 const DT_VERSYM: usize = 0x6fff_fff0;
-// What a symbol is (gABI, chapter 4), in the lower half of `st_info`, and how it binds, in the upper one.
+// The types of a symbol (gABI, chapter 4), in the lower half of `st_info`, and its bindings, in the upper half.
 const STT_NOTYPE: u8 = 0;
 const STT_FUNC: u8 = 2;
 const STT_GNU_IFUNC: u8 = 10;
@@ -169,7 +169,7 @@ use libc::{Elf32_Phdr as Header, Elf32_Sym as Symbol};
 #[cfg(target_pointer_width = "64")]
 use libc::{Elf64_Phdr as Header, Elf64_Sym as Symbol};
 
-/// What the hash tables of the gABI are made of: words of 32 bits, but on this machine of 64.
+/// A word of the gABI's hash tables. It has 32 bits, and 64 on s390x.
 #[cfg(target_arch = "s390x")]
 type HashWord = u64;
 #[cfg(not(target_arch = "s390x"))]
@@ -292,7 +292,8 @@ impl Library {
 /// # Safety
 /// The address is that of a resolver.
 unsafe fn resolved(resolver: usize) -> *mut c_void {
-    /// What glibc's resolvers get on `aarch64` (<sys/ifunc.h>); on other machines at most the first word.
+    /// The argument of glibc's resolvers on `aarch64` (<sys/ifunc.h>); on other machines they get at most the first
+    /// word.
     #[repr(C)]
     struct Capabilities {
         size: libc::c_ulong,

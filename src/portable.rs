@@ -1,5 +1,5 @@
-//! What the shipped file has of its own, because not every libc has it, or not in the library that is
-//! always loaded. It is there only by `--cfg portable`, which `scripts/build-portable` gives.
+//! Functions that the shipped file brings along, because some libc lacks them, or does not have them in the library
+//! that is always loaded. They are compiled only with `--cfg portable`, which `scripts/build-portable` gives.
 //!
 //! The linker binds the calls of `NAME` to `__wrap_NAME` here (`--wrap=NAME`), and its version script
 //! exports nothing of this.
@@ -105,7 +105,7 @@ extern "C" fn _Unwind_Resume(_exception: *mut c_void) -> ! {
 
 // --- What a panic would ask ----------------------------------------------------------------------------
 //
-// None is left to happen, but the code is there, and each symbol that the loader must look for costs every
+// No panic is left, but its code is there, and each symbol that the loader must look for costs every
 // start. Without these two a panic would print its message without a backtrace.
 
 #[unsafe(no_mangle)]

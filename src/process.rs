@@ -390,7 +390,7 @@ impl Iterator for Environment {
                     return None;
                 }
                 self.next = self.next.add(1);
-                // Of the others not even the length is looked for: an environment may be large.
+                // The other variables are not even measured: an environment may be large.
                 if (0..)
                     .zip(self.start)
                     .all(|(index, byte)| entry.cast::<u8>().add(index).read() == *byte)
@@ -708,7 +708,7 @@ impl Readable {
         Self { page: (&raw const here).addr() & !(Self::PAGE - 1) }
     }
 
-    /// Whether so many bytes at an address can be read. Costs a system call for each page but the last seen.
+    /// Whether `size` bytes at `address` can be read. Costs one system call for each page, except the one seen last.
     pub fn has(&mut self, address: usize, size: usize) -> bool {
         let Some(last) = size.checked_sub(1) else { return true };
         let Some(last) = address.checked_add(last) else { return false };
@@ -725,10 +725,11 @@ impl Readable {
     }
 }
 
-/// Has the kernel read a signal set there, for a change that it then finds to be none (`rt_sigprocmask(2)`).
+/// Whether a page can be read: the kernel reads a signal set from it, for a change that it then refuses
+/// (`rt_sigprocmask`(2)).
 fn is_page_readable(page: usize) -> bool {
     const NO_CHANGE: c_int = -1;
-    /// Of the kernel's signal set.
+    /// The bytes of the kernel's signal set.
     const SIZE: usize = 8;
     let nowhere = std::ptr::null_mut::<u8>();
     // SAFETY: the kernel reads what it can read, and writes nothing.
@@ -835,7 +836,8 @@ unsafe fn option_call(
     if status == 0 { Ok(()) } else { Err(c_int::try_from(-status).unwrap_or(libc::EINVAL)) }
 }
 
-/// Copies bytes of the program's, where the kernel can read them: the pointer may be any. `SIZE` is a multiple of eight.
+/// Copies bytes of the program's, where the kernel can read them: the pointer may be any. `SIZE` is a multiple of
+/// eight.
 #[must_use]
 pub fn copy_foreign<const SIZE: usize>(from: *const u8) -> Option<[u8; SIZE]> {
     let is_readable = (0..SIZE).step_by(8).all(|offset| can_read_eight(from.wrapping_add(offset)));
@@ -853,7 +855,7 @@ fn can_read_eight(bytes: *const u8) -> bool {
         let none = std::ptr::null_mut::<u64>();
         libc::syscall(libc::SYS_rt_sigprocmask, NO_OPERATION, bytes, none, size_of::<u64>())
     };
-    // Of a null pointer the kernel reads nothing, and all is well.
+    // The kernel reads nothing from a null pointer, and succeeds.
     status == -1 && errno() == libc::EINVAL
 }
 

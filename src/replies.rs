@@ -1,12 +1,12 @@
-//! What becomes of a DNS reply that a program's own resolver takes from libc by recv(2) and the like: the crate
-//! `egress_shim_core` edits the message; here is where it stands in memory.
+//! The policy for DNS replies that a program's own resolver takes from libc by recv(2) and the like. The crate
+//! `egress_shim_core` edits the message; this module finds it in memory.
 //!
-//! Where the kernel will put a message is read before libc's call, as the kernel reads it: a message may overwrite
-//! the memory that says so. Nothing is asked of the kernel after the call, and no name looked up, unless the bytes
-//! look like a reply that could have IPv6 addresses in it.
+//! The place where the kernel will put a message is read before libc's call, as the kernel reads it: a message may
+//! overwrite the memory that holds its own address. Nothing is asked of the kernel after the call, and no name looked
+//! up, unless the bytes look like a reply that could have IPv6 addresses in it.
 //!
-//! What is received in one part, as all resolvers receive it, is edited where it is, and takes 1 KiB of stack. In
-//! several parts it is put together in a copy, of [`SMALL`] bytes on the stack or else in a mapping of its own. No
+//! A message that is received in one part, as all resolvers receive it, is edited in place, and takes 1 KiB of stack.
+//! One in several parts is put together in a copy, of [`SMALL`] bytes on the stack or else in its own mapping. No
 //! allocation, no lock, no panic; with no allowlist the hook jumps to libc's function.
 
 use std::slice;
@@ -17,16 +17,16 @@ use crate::process::{Readable, get_option, in_own_frame, is_glibc, keeping_errno
 use crate::{logging, memory};
 use egress_shim_core::dns::{self, Question};
 
-/// What [`dns::filter`] asks about a name; the name is in text form.
+/// The question of [`dns::filter`] about a name, which is in text form.
 pub trait IsListed: Fn(&[u8]) -> bool {}
 impl<F: Fn(&[u8]) -> bool> IsListed for F {}
 
 // --- What the hooks call -----------------------------------------------------------------------------
 //
-// Each takes libc's call, which it makes once, and what is listed. Inlined, so that where that is nothing
-// the hook's own call of libc is a jump.
+// Each takes libc's call, which it makes once, and the list. Inlined, so that the hook's own call of libc is a jump if
+// nothing is listed.
 
-/// What a call into one buffer returns: recv(2) and recvfrom(2).
+/// The result of a call into one buffer: recv(2) and recvfrom(2).
 ///
 /// # Safety
 /// The call is one of these, of the other arguments.
@@ -49,7 +49,7 @@ pub unsafe fn filter_buffer(
     })
 }
 
-/// What recvmsg(2) returns. A message that was cut (`MSG_TRUNC`) and is changed fits now.
+/// The result of recvmsg(2). A message that was cut (`MSG_TRUNC`) and is changed fits now.
 ///
 /// # Safety
 /// The call is that of recvmsg, of the other arguments.
@@ -87,7 +87,7 @@ pub unsafe fn filter_message(
     })
 }
 
-/// What recvmmsg(2) returns.
+/// The result of recvmmsg(2).
 ///
 /// # Safety
 /// The call is that of recvmmsg, of the other arguments.
@@ -128,7 +128,7 @@ pub unsafe fn filter_messages(
     })
 }
 
-/// What a call of libresolv returns (resolver(3)): one that sends a question as it was given gives the length of the
+/// The result of a call of libresolv (resolver(3)): one that sends a question as it was given gives the length of the
 /// answer; one that makes the question gives -1 where there is no record in the answer, with `NO_DATA` in `h_errno`
 /// and in the state.
 ///
@@ -282,7 +282,7 @@ impl Parts {
     }
 }
 
-/// How many messages of a vector the kernel will be able to read, and a sum of what is known of their parts.
+/// The number of messages of a vector that the kernel can read, and a checksum of their parts.
 fn read_vector(vector: *const mmsghdr, length: usize) -> (usize, u64) {
     let mut readable = Readable::new();
     let mut sum = random();
@@ -374,7 +374,7 @@ unsafe fn filter_reply(
     ssize_t::try_from(filtered?).ok()
 }
 
-/// What servers keep replies to (DNS flag day 2020) fits into as many bytes; a larger reply in several parts is
+/// The largest reply that servers send by default (DNS flag day 2020), in bytes. A larger reply in several parts is
 /// put together in a mapping.
 const SMALL: usize = 1232;
 

@@ -1,4 +1,4 @@
-//! What becomes of a lookup: for a host on the allowlist, the answer that libc would give if the
+//! The policy for lookups: for a host on the allowlist, the answer that libc would give if the
 //! host had no IPv6 address.
 //!
 //! Every answer is libc's own list, so freeaddrinfo(3) stays libc's. No lock is held and nothing is
@@ -51,19 +51,19 @@ impl Lookup {
         if self.is_listed() { self.without_ipv6(self.hints()) } else { self.ask() }
     }
 
-    /// What libc says.
+    /// libc's answer.
     fn ask(self) -> c_int {
         // SAFETY: a getaddrinfo(3) and arguments as it asks, by the promise of `new`. What is put in their
         // place below are C strings, hints and places for a list as well.
         unsafe { (self.real)(self.node, self.service, self.hints, self.result) }
     }
 
-    /// What libc says to other hints.
+    /// libc's answer to other hints.
     fn ask_with(self, hints: &addrinfo) -> c_int {
         Self { hints, ..self }.ask()
     }
 
-    /// What libc says to other hints, where nobody wants the list.
+    /// The status of libc's answer to other hints; the list is freed.
     fn status_with(self, hints: &addrinfo) -> c_int {
         let mut list = null_mut();
         let status = Self { result: &raw mut list, ..self }.ask_with(hints);
@@ -73,7 +73,7 @@ impl Lookup {
         status
     }
 
-    /// The node as the program passed it; none is empty.
+    /// The node as the program passed it; null gives an empty slice.
     fn name(&self) -> &[u8] {
         // SAFETY: null or a C string, by the promise of `new`.
         unsafe { bytes(self.node) }
@@ -144,7 +144,7 @@ impl Lookup {
     /// `AF_INET6` only: the error that a host has whose addresses are all IPv4, or its own error if it has
     /// none of them.
     fn no_addresses(self, hints: &addrinfo) -> c_int {
-        // What is wrong with the hints, or with this machine (AI_ADDRCONFIG), is wrong for any node.
+        // An error that comes from the hints, or from this machine (AI_ADDRCONFIG), comes for any node.
         let status = self.status_of_literal(c"::1", hints);
         if status != 0 {
             return status;
@@ -384,8 +384,7 @@ pub unsafe fn host(real: GetHostByName2, name: *const c_char, family: c_int) -> 
     }
 }
 
-/// What libc says of a host whose addresses are all IPv4, or what it says of this one if it has none of
-/// them.
+/// libc's answer for a host whose addresses are all IPv4, or its answer for this host if that has no IPv4 address.
 ///
 /// # Safety
 /// As for [`host`].

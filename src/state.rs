@@ -1,4 +1,4 @@
-//! What is in force in this process: the policies ask here, and nowhere else.
+//! The settings in force in this process: the policies ask here, and nowhere else.
 //!
 //! The settings are read once, when the library loads or at a call before that. A start makes no kind of system
 //! call that libc's own loader has not made, whatever the settings are, but for a log file and a complaint.
@@ -20,7 +20,8 @@ use crate::process::{self, Environment, Errno};
 static SETTINGS: OnceRef<'static, Settings<'static>> = OnceRef::new();
 /// The library does nothing.
 static OFF: Settings<'static> = Settings::OFF;
-/// Of a privileged process: the environment is the caller's, so it decides nothing, and nothing is written.
+/// The settings of a privileged process. Its environment comes from the caller, so it decides nothing, and nothing is
+/// written.
 static PRIVILEGED: Settings<'static> =
     Settings { keepalive: Some(Keepalive::DEFAULT), ..Settings::OFF };
 
@@ -28,11 +29,11 @@ static PRIVILEGED: Settings<'static> =
 /// library's constructor calls a hook before it.
 #[must_use]
 pub fn settings() -> &'static Settings<'static> {
-    // What is left on the connect path is a load and a compare.
+    // The cost on the connect path is a load and a compare.
     SETTINGS.get().unwrap_or_else(load)
 }
 
-/// What outbound TCP connections get; `None` if keepalive is off.
+/// The keepalive of outbound TCP connections; `None` if it is off.
 #[must_use]
 pub fn keepalive() -> Option<&'static Keepalive> {
     let settings = settings();
@@ -52,7 +53,7 @@ pub fn is_listed(name: &[u8]) -> bool {
     is_on_list(name, Asker::Lookup)
 }
 
-/// What asks whether the name of a reply is listed; `None` if no name can be.
+/// The question whether the name of a reply is listed; `None` if no name can be.
 #[must_use]
 pub fn allowlist() -> Option<fn(&[u8]) -> bool> {
     settings().has_allowlist().then_some(|name| is_on_list(name, Asker::Reply))

@@ -1,4 +1,4 @@
-//! Trying the addresses of hosts: all at the same time, and what came of each.
+//! Attempts to connect to the addresses of hosts: all at the same time, with the outcome of each.
 
 use std::fmt::{self, Display};
 use std::io::{self, IsTerminal};
@@ -23,11 +23,11 @@ pub struct Attempt {
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
-    /// What came of it.
+    /// Its outcome.
     pub outcome: Outcome,
 }
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Connected after this time.

@@ -1,5 +1,5 @@
-//! `--check`: whether hosts are reached with these settings, and if not, what to do. What is seen is gathered here,
-//! [`verdict`] judges it, and the last line says what comes of it.
+//! `--check`: whether hosts are reachable with these settings, and if not, what to do. This module gathers the facts,
+//! [`verdict`] judges them, and the last line is the conclusion.
 
 use std::ffi::{CString, OsStr, OsString, c_int};
 use std::fmt::{self, Display};
@@ -40,7 +40,7 @@ const LONGEST_SHOWN: usize = 4096;
 /// Checks hosts.
 ///
 /// # Errors
-/// What keeps the check itself from being made.
+/// The reason why the check cannot be made.
 pub fn check(
     hosts: &[OsString],
     command: &[OsString],
@@ -105,7 +105,7 @@ fn find_program(name: &OsStr, path: &OsStr, options: &Options) -> Result<PathBuf
     })
 }
 
-/// What a check needs to know.
+/// The facts that a check needs.
 struct Check<'a> {
     configuration: &'a Configuration,
     library: &'a Path,
@@ -113,22 +113,22 @@ struct Check<'a> {
     report: &'a Report,
 }
 
-/// What came of trying the library.
+/// The outcome of trying the library.
 struct Tried {
-    /// The program that has loaded it, or would not.
+    /// The program that has loaded it, or has not.
     program: Option<PathBuf>,
     /// Why it is not loaded.
     not_loaded: Option<String>,
-    /// About COMMAND, not about a host.
+    /// The findings about COMMAND; those about a host are elsewhere.
     findings: Vec<Finding>,
-    /// Of each host.
+    /// The answers for each host.
     answers: Vec<[Answer; 2]>,
 }
 
 type File = (PathBuf, Program);
 
 impl Check<'_> {
-    /// Asks the library in COMMAND, or in another program where COMMAND cannot load it or there is none.
+    /// Asks the library in COMMAND, or in another program if COMMAND cannot load it or is not given.
     fn ask(
         &self,
         targets: &[Target],
@@ -340,7 +340,7 @@ impl Check<'_> {
         if let Some(line) = Self::about_service(service.as_ref()) {
             self.report.line("service", line)?;
         }
-        // Of two that are equally serious, the one about a host tells more.
+        // Between two equally serious findings, the one about a host tells more.
         of_hosts.append(&mut findings);
         let facts = json!({
             "settings": settings_json(environment),
@@ -352,7 +352,7 @@ impl Check<'_> {
         self.report.end(of_hosts, &reached.join(", "), facts)
     }
 
-    /// What makes the library act in COMMAND, where the settings leave it out.
+    /// The option that makes the library act in COMMAND if the settings leave it out.
     fn way_in(&self, command: Option<&File>) -> Option<String> {
         let (file, program) = command?;
         let name = |path: &Path| path.file_name().unwrap_or_default().as_bytes().to_vec();
@@ -458,7 +458,7 @@ impl Check<'_> {
         }
     }
 
-    /// What a container's first process has, which is not what its shell has.
+    /// The settings of a container's first process, which may differ from those of its shell.
     fn about_service(service: Option<&RunningService>) -> Option<String> {
         let service = service?;
         let id = service.id;
@@ -647,7 +647,7 @@ struct RunningService {
 }
 
 impl RunningService {
-    /// How it stands to a host.
+    /// Its relation to a host.
     fn about(&self, host: &[u8]) -> Option<Service> {
         let configuration = self.configuration.as_ref()?;
         if !self.has_library || configuration.is_off {
@@ -662,7 +662,7 @@ impl RunningService {
 fn service() -> Option<RunningService> {
     /// `PROC_PID_INIT_INO` in the kernel's `include/linux/proc_ns.h`.
     const OF_THE_HOST: u64 = 0xefff_fffc;
-    /// So many processes are looked at.
+    /// At most this many processes are looked at.
     const MOST: usize = 256;
     let namespace = fs::metadata("/proc/self/ns/pid").ok()?;
     if std::process::id() == 1 || namespace.ino() == OF_THE_HOST {

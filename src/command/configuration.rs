@@ -25,7 +25,7 @@ use egress_shim_core::settings::{
 pub struct Configuration {
     /// `EGRESS_SHIM=off`: the library does nothing.
     pub is_off: bool,
-    /// What outbound TCP connections get; `None` if keepalive is off.
+    /// The keepalive of outbound TCP connections; `None` if it is off.
     pub keepalive: Option<Keepalive>,
     /// The value of `EGRESS_SHIM_PROGRAMS`; empty if there is none.
     pub programs: Vec<u8>,
@@ -33,7 +33,7 @@ pub struct Configuration {
     patterns: Vec<u8>,
     /// The file of patterns: its path and its text.
     file: Option<(Vec<u8>, Vec<u8>)>,
-    /// What is wrong, one line each.
+    /// The problems, one line each.
     pub problems: Vec<String>,
 }
 
@@ -164,10 +164,10 @@ impl Configuration {
         list.inspect_err(|_| settings::report_no_memory(report)).ok()
     }
 
-    /// Refuses wrong settings.
+    /// Refuses invalid settings.
     ///
     /// # Errors
-    /// What is wrong with them.
+    /// The problems.
     pub fn refuse_problems(&self) -> Result<(), Failure> {
         if self.problems.is_empty() {
             return Ok(());
@@ -182,7 +182,7 @@ impl Configuration {
         environment.remove(STRICT.variable);
         environment.remove(CHECK);
         let Some((path, text)) = &self.file else { return };
-        // What is wrong in the file is the library's to report, with its line.
+        // The library reports the problems of the file, with their lines.
         if !self.problems.is_empty() || is_readable_by_all(path) {
             return;
         }

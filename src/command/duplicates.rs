@@ -71,7 +71,7 @@ pub fn may_duplicate() -> Result<(), Errno> {
 /// A duplicate of a socket.
 pub struct Socket(OwnedFd);
 
-/// What a TCP socket tells of its connection.
+/// The figures of a TCP socket.
 #[derive(Clone)]
 pub struct Figures {
     /// `SO_COOKIE`: no other socket has it as long as the machine runs.

@@ -1,6 +1,6 @@
 //! A finding: one thing that `--check`, `--inspect` or `--rescue` has to say, for people and for scripts alike.
 
-/// How grave a finding is.
+/// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Nothing is wrong, but something is worth knowing, for instance what could not be seen.
@@ -27,9 +27,10 @@ impl Severity {
 pub struct Finding {
     /// A stable name, in lower case with hyphens; the manual page lists them.
     pub code: &'static str,
-    /// How grave it is.
+    /// Its severity.
     pub severity: Severity,
-    /// What it is about: a host, or a process as `PID (NAME)`. It begins the sentence; empty if the sentence has its own.
+    /// What it is about: a host, or a process as `PID (NAME)`. It begins the sentence; empty if the sentence has its
+    /// own.
     pub subject: String,
     /// The diagnosis.
     pub sentence: String,

@@ -1,5 +1,5 @@
-//! `--inspect`: what is wrong with running processes and their connections, and what to do. What was gathered is
-//! plain data ([`crate::process`]); the judge is the table [`RULES`], pure; the report is text or JSON.
+//! `--inspect`: the problems of running processes and their connections, and what to do. The gathered facts are
+//! plain data ([`crate::process`]). The judge is the table [`RULES`], which is pure. The report is text or JSON.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString, c_int};
@@ -25,9 +25,9 @@ use crate::program;
 use crate::report::{Format, Report, escape, escape_short, is_printable};
 use crate::sockets::{Connection, family};
 
-/// The time after which many a NAT forgets a connection that is silent: 350 s on AWS, 240 s on Azure.
+/// The seconds of silence after which many NATs forget a connection: 350 on AWS, 240 on Azure.
 const MEMORY_OF_A_NAT: u64 = 350;
-/// So many connections of a process are shown one by one.
+/// At most this many connections of a process are shown one by one.
 const MOST_SHOWN: usize = 20;
 /// A value or a path that is longer is shown in part.
 const LONGEST_SHOWN: usize = 4096;
@@ -37,7 +37,7 @@ const LONGEST_COMMAND: usize = 2048;
 /// Looks at processes: those with these PIDs, each with its descendants, or all of them.
 ///
 /// # Errors
-/// None of them can be seen.
+/// No process can be seen.
 pub fn inspect(words: &[OsString], format: Format) -> Result<c_int, Failure> {
     let ids = words.iter().map(|word| id(word)).collect::<Result<Vec<_>, _>>()?;
     let asked = (!ids.is_empty()).then_some(ids.as_slice());
@@ -85,13 +85,13 @@ fn why_no_proc(error: &io::Error) -> String {
     format!("/proc cannot be read: {error}")
 }
 
-/// What the advice needs to know about this place.
+/// The facts about this command that the advice needs.
 struct Here {
-    /// How this command is called.
+    /// The command line that starts this command.
     command: String,
     /// The library that it would preload.
     library: Option<String>,
-    /// What that can be loaded into.
+    /// The architecture of that library.
     architecture: Option<Architecture>,
 }
 
@@ -132,7 +132,7 @@ struct Case<'a> {
     state: State,
 }
 
-/// What the library does in a process.
+/// The state of the library in a process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// It acts.
@@ -423,8 +423,8 @@ fn unacknowledged(case: &Case<'_>) -> Option<(String, String)> {
     Some((sentence, action))
 }
 
-/// Since when data has not been acknowledged, in seconds: so long the kernel has taken to send it so often, each time
-/// after twice the timeout, and 120 s at most.
+/// The seconds since when data has not been acknowledged. They follow from the number of retransmissions: the kernel
+/// doubles the timeout each time, up to 120 s.
 fn unacknowledged_since(socket: &egress_shim_core::kernel::Socket) -> Option<u64> {
     const LONGEST: u64 = 120_000;
     let info = socket.info?;
@@ -465,7 +465,7 @@ fn switched_off(case: &Case<'_>) -> Option<(String, String)> {
         .then(|| (sentence, "unset it and start the program again".to_owned()))
 }
 
-/// How `LD_PRELOAD` was lost.
+/// The way in which `LD_PRELOAD` was lost.
 fn replaced(case: &Case<'_>) -> String {
     match case.process.environment.last("LD_PRELOAD") {
         Some(value) => format!(
@@ -667,7 +667,7 @@ fn some(connections: &[&Connection]) -> String {
     }
 }
 
-/// What `--rescue` does at once, for the front of an action.
+/// The command line of `--rescue` and its effect, for the start of an action.
 fn rescue(case: &Case<'_>, what: &str) -> String {
     format!("{} --rescue {} {what}; ", case.here.command, case.process.id)
 }
@@ -790,15 +790,16 @@ fn quote(word: &[u8]) -> Option<String> {
 
 // ------------------------------------------------------------------------------------------------- report
 
-/// What is shown.
+/// The content of the report.
 struct Inspection<'a> {
-    /// Those that are shown, the worst first, each with its findings.
+    /// The processes that are shown, the worst first, each with its findings.
     shown: Vec<(Case<'a>, Vec<Finding>)>,
-    /// How many are not shown.
+    /// The number of processes that are not shown.
     others: usize,
-    /// What could not be seen.
+    /// The findings about processes that could not be seen.
     unseen: Vec<Finding>,
-    /// How many could not be seen for lack of a privilege. Others have ended, or are threads of the kernel.
+    /// The number of processes that could not be seen because a privilege is missing. Others have ended, or are kernel
+    /// threads.
     unseen_count: usize,
 }
 
@@ -851,7 +852,7 @@ impl<'a> Inspection<'a> {
     }
 }
 
-/// What is said of processes that could not be seen. Of those whose PID was not given, only how many.
+/// The findings about processes that could not be seen. Those whose PID was not given are only counted.
 fn unseen(unseen: &[Unseen], ids: &[u32]) -> Vec<Finding> {
     let finding = |severity, sentence: String| Finding {
         code: "unseen",

@@ -102,7 +102,7 @@ pub fn preload(library: &Path, before: &[u8]) -> Vec<u8> {
     value
 }
 
-/// What else is preloaded.
+/// The other entries of `LD_PRELOAD`.
 fn others(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     entries(value).filter(|entry| !is_ours(entry))
 }
@@ -128,7 +128,7 @@ pub fn knows_questions(library: &Path) -> bool {
     version_of(library).is_some_and(|version| version.is_this())
 }
 
-/// What a library of ours says of itself.
+/// The version in a library of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(Option<Vec<u8>>);
 
@@ -161,8 +161,8 @@ impl fmt::Display for Version {
 }
 
 /// Whether an ELF file, or its copy in a process, is our library, and of which version. It is known by its build: the
-/// ELF note that src/lib.rs gives it. Versions before 0.3.0 have none; there, a file of the right `name` must hold a word
-/// of ours too. `read` gives at most so many bytes from an offset.
+/// ELF note that src/lib.rs gives it. Versions before 0.3.0 have none; there, a file of the right `name` must hold a
+/// word of ours too. `read` returns at most the given number of bytes from an offset.
 pub fn identify(
     name: &[u8],
     mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>,
@@ -185,7 +185,7 @@ pub fn version_of(path: &Path) -> Option<Version> {
     identify(path.as_os_str().as_bytes(), |at, length| read_at(&file, at, length))
 }
 
-/// At most so many bytes of a file from an offset on.
+/// At most `length` bytes of a file, from an offset on.
 pub fn read_at(file: &File, at: u64, length: usize) -> Option<Vec<u8>> {
     let mut bytes = vec![0; length];
     let mut filled = 0;
@@ -194,7 +194,7 @@ pub fn read_at(file: &File, at: u64, length: usize) -> Option<Vec<u8>> {
             Ok(0) => break,
             Ok(read) => filled += read,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // Of a process's memory, what follows may not be there.
+            // In the memory of a process, the following pages may not be mapped.
             Err(_) if filled > 0 => break,
             Err(_) => return None,
         }

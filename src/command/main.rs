@@ -1,31 +1,30 @@
-//! The command: runs a program with the library preloaded, or says what would become of it.
+//! The command: it runs a program with the library preloaded, or diagnoses and rescues programs.
 //!
 //! It stands in front of somebody else's program, often as the first process of a container without a shell
-//! or a libc. So it is statically linked, and it ends in execve(2): arguments, environment, descriptors
-//! and signals are the program's, and pass as they came.
+//! or a libc. So it is statically linked, and it ends in execve(2): the program gets the arguments, environment,
+//! descriptors and signals unchanged.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | [`options`] | the command line: one definition for parser, help, manual page and completions |
-//! | [`mistakes`] | messages for a command line that is wrong |
+//! | [`mistakes`] | messages about mistakes in the command line |
 //! | [`environment`] | the environment, byte for byte |
 //! | [`configuration`] | the settings in force: read, judged, handed on |
 //! | [`library`] | where the library is |
-//! | [`program`] | what the kernel and the loader make of COMMAND |
+//! | [`program`] | how the kernel and the loader treat COMMAND |
 //! | [`run`] | execve(2) |
-//! | [`check`] | `--check`: what is gathered, and the report |
+//! | [`check`] | `--check`: gathers the facts, and reports |
 //! | [`verdict`] | the judge of `--check` |
-//! | [`target`], [`trial`], [`attempts`], [`nameservers`] | what is checked; the question to the library in a program; the connections and the name servers that are tried |
+//! | [`target`], [`trial`], [`attempts`], [`nameservers`] | the host to check; the question to the library in a program; the attempts to connect; the replies of name servers |
 //! | [`inspect`] | `--inspect`: the judge of processes and their connections |
-//! | [`process`], [`sockets`], [`names`] | what is gathered: processes, their sockets, the names of their peers |
-//! | [`finding`], [`report`] | what there is to say, and how: text or JSON, foreign bytes escaped |
-//! | [`rescue`], [`duplicates`], [`sock_destroy`], [`refusal`] | `--rescue`, and what it takes |
-//! | [`output`] | standard output and error, and the status that it ends with |
+//! | [`process`], [`sockets`], [`names`] | the facts for it: processes, their sockets, the names of their peers |
+//! | [`finding`], [`report`] | a finding; its report, as text or JSON with foreign bytes escaped |
+//! | [`rescue`], [`duplicates`], [`sock_destroy`], [`refusal`] | `--rescue`; duplicates of sockets; ending a connect; why it is refused |
+//! | [`output`] | standard output, standard error and the exit status |
 //!
 //! The settings and the host patterns are those of `egress_shim_core`, which the library reads too.
 
-// std's start-up code would ignore SIGPIPE and open descriptors 0 to 2 where they are closed, both for
-// COMMAND to inherit.
+// std's start-up code would ignore SIGPIPE, and open descriptors 0 to 2 if they are closed. COMMAND would inherit both.
 #![cfg_attr(not(test), no_main)]
 
 mod attempts;

@@ -66,7 +66,7 @@ fn options_like(typed: &str) -> Vec<String> {
     found.into_iter().map(|long| format!("--{long}")).collect()
 }
 
-/// What was probably meant by a COMMAND that is not there, as an addition to the message about it.
+/// The COMMAND that was probably meant, as an addition to the message that it is not there.
 pub fn not_found(options: &Options, path: &OsStr) -> String {
     let (hosts, command) = match &options.task {
         Task::Check(hosts, command) => (hosts.last(), command),

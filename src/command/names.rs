@@ -1,8 +1,8 @@
 //! The names behind addresses: which host a process means by a peer that does not answer.
 //!
 //! An address alone does not tell its name, but the names that a process is likely to use are few: those in its
-//! command line, its environment, its list, and in /etc/hosts. For each of them its own name servers are asked, from its
-//! own network, whether it has that address; all at once, and for half a second.
+//! command line, its environment, its list, and in /etc/hosts. For each of them its own name servers are asked, from
+//! its own network, whether it has that address; all at once, and for half a second.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -21,12 +21,12 @@ use crate::environment::Environment;
 use crate::process::Process;
 use crate::sockets;
 
-/// So many names of a process are asked for, and so many peers are looked up.
+/// At most this many names of a process are asked for, and at most this many peers are looked up.
 const MOST_NAMES: usize = 16;
 const MOST_PEERS: usize = 8;
-/// So many bytes of a file of a process are read.
+/// At most this many bytes of a file of a process are read.
 const LONGEST_FILE: u64 = 256 << 10;
-/// So long the name servers have.
+/// The time that the name servers have.
 const LIMIT: Duration = Duration::from_millis(500);
 /// The types of the questions: RFC 1035, RFC 3596.
 const A: u16 = 1;

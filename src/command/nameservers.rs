@@ -20,11 +20,11 @@ const MOST: usize = 3;
 pub struct NameServer {
     /// Its address.
     pub address: IpAddr,
-    /// What it said.
+    /// Its reply.
     pub reply: Reply,
 }
 
-/// What a name server said to a question for IPv4 addresses.
+/// The reply of a name server to a question for IPv4 addresses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     /// The code (RFC 1035, section 4.1.1), the number of answers, and the time.
@@ -33,7 +33,7 @@ pub enum Reply {
         code: u8,
         /// `ANCOUNT`.
         answers: u16,
-        /// How long it took.
+        /// The time that it took.
         time: Duration,
     },
     /// No answer within the limit.

@@ -1,4 +1,4 @@
-//! What the command says, and the status that it ends with.
+//! The command's output and exit status.
 
 use std::ffi::c_int;
 use std::io::{self, Write};
@@ -7,7 +7,7 @@ use std::io::{self, Write};
 pub mod status {
     use std::ffi::c_int;
 
-    /// A wrong setting.
+    /// An invalid setting.
     pub use egress_shim_core::settings::EXIT_CONFIG as SETTING;
     // As those of env(1) and other programs that run programs.
     /// The command itself failed: wrong usage, no library.
@@ -23,7 +23,7 @@ pub mod status {
 pub struct Failure {
     /// One of [`status`].
     pub status: c_int,
-    /// What was wrong, and the way out.
+    /// The problem, and the way out.
     pub message: String,
 }
 

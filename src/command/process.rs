@@ -28,7 +28,7 @@ pub struct Process {
     pub file: Vec<u8>,
     /// Its command line.
     pub words: Vec<Vec<u8>>,
-    /// What that file is; `None` if it cannot be read.
+    /// The ELF headers of that file; `None` if it cannot be read.
     pub elf: Option<Elf>,
     /// Whether it has privileges that its caller did not have (`AT_SECURE`): its loader ignores `LD_PRELOAD`.
     pub is_secure: bool,
@@ -44,13 +44,13 @@ pub struct Process {
     pub is_elsewhere: bool,
     /// Its TCP connections.
     pub connections: Vec<Connection>,
-    /// What it has asked name servers, and waits for.
+    /// Its questions to name servers that are not answered yet.
     pub questions: Vec<Question>,
     /// Whether the name server that it waits for answers us.
     pub server: Option<Answers>,
     /// The names, among `hosts` and those of /etc/hosts, of peers that do not answer.
     pub names: Vec<(IpAddr, String)>,
-    /// What was not looked at in full.
+    /// The parts that were not read in full.
     pub cut: Vec<&'static str>,
 }
 
@@ -69,16 +69,16 @@ pub struct Library {
 pub struct Unseen {
     /// Its PID.
     pub id: u32,
-    /// What kept us from it.
+    /// The error that prevented it.
     pub error: io::Error,
 }
 
-/// What was gathered.
+/// The processes that were found.
 #[derive(Default)]
 pub struct Gathered {
     /// The processes that were seen, parents before their children.
     pub processes: Vec<Process>,
-    /// Those that were not.
+    /// The processes that could not be seen.
     pub unseen: Vec<Unseen>,
 }
 
@@ -87,7 +87,7 @@ pub struct Gathered {
 const LONGEST_ENVIRONMENT: u64 = 6 << 20;
 const LONGEST_COMMAND_LINE: u64 = 128 << 10;
 const LONGEST_MAPS: u64 = 8 << 20;
-/// So many descriptors are looked at, of all processes together.
+/// At most this many descriptors are looked at, of all processes together.
 const MOST_DESCRIPTORS: usize = 300_000;
 /// A connect that is not answered is sent again after one second; a name server answers sooner.
 const SECOND_LOOK: Duration = Duration::from_millis(1100);

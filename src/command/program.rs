@@ -92,7 +92,7 @@ pub fn examine(file: &Path, path: &OsStr) -> Result<Program, Failure> {
             break;
         }
         let Some(line) = start.strip_prefix(b"#!") else {
-            // What holds a NUL is for binfmt_misc.
+            // A file with a NUL is not a script; binfmt_misc may know it.
             program.is_text = depth == 0 && !start.contains(&0);
             break;
         };
@@ -140,7 +140,7 @@ pub fn elf_of(path: &Path) -> Option<Elf> {
 pub struct Obstacle {
     /// The program, and what it is.
     pub why: String,
-    /// What follows, and what helps.
+    /// The consequence, and the way out.
     pub instead: &'static str,
     /// Whether the loader may load the library all the same.
     pub loads: bool,
@@ -175,7 +175,7 @@ impl Program {
         Err(Failure::new(status::FAILED, message))
     }
 
-    /// What keeps the library from doing its work in this program, if anything does.
+    /// The obstacle that keeps the library from working in this program, if there is one.
     pub fn obstacle(&self, library: &Path) -> Option<Obstacle> {
         // Another one of us puts the library into what it runs.
         if self.file.file_name() == Some(OsStr::new("egress-shim")) {
@@ -214,7 +214,7 @@ impl Program {
         go.then(|| Obstacle { why: format!("{file} is a program of Go"), instead: GO, loads: true })
     }
 
-    /// What makes the loader ignore `LD_PRELOAD`: `AT_SECURE`, which `cap_bprm_creds_from_file` in the kernel's
+    /// The reason why the loader ignores `LD_PRELOAD`: `AT_SECURE`, which `cap_bprm_creds_from_file` in the kernel's
     /// security/commoncap.c sets if the new effective IDs differ from the real ones, or if file
     /// capabilities count, which they do for everyone but root.
     fn privilege(&self) -> Option<String> {

@@ -21,7 +21,7 @@ fn failure(message: String) -> Failure {
     Failure::new(status::FAILED, message)
 }
 
-/// Of a process that cannot be opened.
+/// The refusal for a process that cannot be opened.
 pub fn cannot_open(id: u32, error: Errno) -> Failure {
     match error {
         Errno::SRCH => failure(format!("there is no process {id} here")),
@@ -34,10 +34,10 @@ pub fn cannot_open(id: u32, error: Errno) -> Failure {
     }
 }
 
-/// Of any process, this one among them: the kernel has no such call, or a filter is in the way.
+/// The refusal that holds for every process, this one included: the kernel lacks the call, or a filter forbids it.
 ///
 /// # Errors
-/// It is so.
+/// The refusal.
 pub fn of_any_process() -> Result<(), Failure> {
     may_duplicate().map_err(of_call)
 }
@@ -65,7 +65,7 @@ fn is_older(release: &str, version: (u32, u32)) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) < version
 }
 
-/// Of one process, where others could be reached.
+/// The refusal for one process, if others could be reached.
 pub fn of_process(id: u32, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) {
         return failure(format!(
@@ -106,7 +106,7 @@ pub fn of_process(id: u32, error: &io::Error) -> Failure {
     failure(format!("the sockets of process {id} cannot be reached: {why}"))
 }
 
-/// What /proc tells of a process to everybody.
+/// The facts about a process that /proc shows to every user.
 struct Status {
     /// The effective user.
     user: u32,

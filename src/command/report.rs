@@ -69,7 +69,7 @@ impl Report {
         self.end_with(None, findings, nothing, facts)
     }
 
-    /// The same, with an exit status of its own.
+    /// The same, with its own exit status.
     ///
     /// # Errors
     /// Standard output cannot be written to.
@@ -144,7 +144,8 @@ fn colored(line: &str, severity: Option<Severity>, is_colorful: bool) -> String 
 }
 
 /// Foreign bytes as text that cannot forge a line, move a cursor or turn the reading direction: what is not a
-/// printable character of valid UTF-8, and the backslash that marks it, becomes `\xNN` for each byte, or `\n`, `\t`, `\\`.
+/// printable character of valid UTF-8, and the backslash that marks it, becomes `\xNN` for each byte, or `\n`, `\t`,
+/// `\\`.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -165,7 +166,7 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// The same, cut to so many bytes, which is said.
+/// The same, cut to `most` bytes; a cut text has a mark.
 pub fn escape_short(bytes: &[u8], most: usize) -> String {
     match bytes.get(..most) {
         Some(start) if bytes.len() > most => {

@@ -30,32 +30,33 @@ use crate::report::{Format, Report};
 use crate::sock_destroy::destroy;
 use crate::sockets::{self, Descriptors, Table};
 
-/// So many descriptors of a process are looked at.
+/// At most this many descriptors of a process are looked at.
 const MOST_DESCRIPTORS: usize = 300_000;
-/// An answer to the first probe is waited for so long.
+/// The time that an answer to the first probe may take.
 const PATIENCE: Duration = Duration::from_secs(3);
-/// What a connection keeps that did not answer: it ends in some 16 s, and a short outage does not end it.
+/// The timings that are left on a connection that did not answer: it ends in some 16 s, and a short outage does not
+/// end it.
 const LAST_PROBES: Timings = Timings { idle: 0, interval: 2, count: 8 };
-/// After so many SYN segments without an answer a connect hangs.
+/// A connect hangs once it has sent this many SYN segments without an answer.
 const SYNS: u8 = 3;
 /// `TCP_SYNCNT` counts the SYN segments sent again; the kernel adds `net.ipv4.tcp_syn_linear_timeouts`, 4 since
 /// Linux 6.5, which go out a second apart.
 const LINEAR_TIMEOUTS: u8 = 4;
 
-/// What became of a connection.
+/// The outcome for a connection.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Outcome {
-    /// It answered the probe after so long; keepalive is on.
+    /// It answered the probe after this time; keepalive is on.
     Answers { after: Duration, was_silent: Duration },
     /// Something is under way, so that no probe is needed; keepalive is on.
     Active,
-    /// No answer: the kernel ends it in so long.
+    /// No answer: the kernel ends it within this time.
     Forgotten { was_silent: Duration, ends_in: Duration },
     /// It ended when the probe went out, mostly by a reset: the program has its error.
     Over { was_silent: Duration },
     /// The connect is ended.
     Ended,
-    /// The connect ends in so long.
+    /// The connect ends within this time.
     Ending { within: Duration },
     /// The program or the peer closed it meanwhile.
     Closed,
@@ -63,7 +64,7 @@ pub enum Outcome {
     Kept { timings: Timings },
     /// The program's own keepalive is longer than the settings'.
     Longer { timings: Timings },
-    /// What was written is sent again and again.
+    /// Its data is retransmitted again and again.
     Unacknowledged { silent: Duration },
     /// A connect over IPv4 that nobody answers.
     NoAnswer { syns: u8 },
@@ -75,13 +76,13 @@ pub enum Outcome {
     Accepted,
     /// It does not leave this machine.
     Loopback,
-    /// What would be done, by `--dry-run`.
+    /// The remedy that `--dry-run` did not apply.
     Would(Remedy),
     /// The kernel refused an option.
     Refused { error: String },
 }
 
-/// What is to be done about a connection.
+/// The remedy for a connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Remedy {
     /// Keepalive on, and a probe now.
@@ -92,12 +93,12 @@ pub enum Remedy {
     End { syns: u8 },
 }
 
-/// How an outcome counts.
+/// The standing of an outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Standing {
     /// It still hangs, or may: the exit status is 1.
     Left,
-    /// It was in trouble and is not any more.
+    /// It had a problem, and has none any more.
     Rescued,
     /// Nothing was wrong with it.
     Fine,
@@ -258,7 +259,7 @@ enum Stage {
     Done(Outcome),
     /// Nobody has answered a connect, but it is young.
     Waiting(Outcome),
-    /// So many probes are out, the first since then.
+    /// Probes have been sent: how many, and when the first was sent.
     Probing {
         since: Instant,
         probes: u64,
@@ -281,7 +282,7 @@ impl Rescue<'_> {
         let process = &self.processes[index];
         let mut connections = Vec::new();
         process.may_duplicate()?;
-        // Of a process that has ended, and of a thread of the kernel, there is no such file.
+        // A process that has ended has no such file, and neither has a kernel thread.
         fs::read_link(format!("/proc/{}/exe", process.id))?;
         let mut budget = MOST_DESCRIPTORS;
         let descriptors = Descriptors::of(process.id, &mut budget)?;
@@ -367,7 +368,7 @@ impl Rescue<'_> {
             next.unwrap_or_else(|error| Stage::Done(Outcome::Refused { error: error.to_string() }));
     }
 
-    /// What has become of a probe.
+    /// The outcome of a probe.
     fn answer(
         &self,
         socket: &Socket,
@@ -487,7 +488,7 @@ fn family(first: Process) -> Vec<Process> {
 }
 
 impl Outcome {
-    /// How it counts.
+    /// Its standing.
     fn standing(&self) -> Standing {
         match self {
             Self::Answers { .. }
@@ -593,7 +594,7 @@ impl Outcome {
     }
 }
 
-/// So many connections with the same outcome are shown one by one.
+/// At most this many connections with the same outcome are shown one by one.
 const MOST_SHOWN: usize = 20;
 
 fn report(

@@ -12,7 +12,7 @@ use crate::program::Program;
 
 /// Where programs are looked for.
 pub fn path(environment: &Environment) -> OsString {
-    // What execvp(3) takes where there is none.
+    // The default of execvp(3).
     let path = environment.get("PATH").unwrap_or(b"/bin:/usr/bin");
     OsString::from_vec(path.to_owned())
 }

@@ -1,5 +1,5 @@
-//! The sockets of processes: which descriptors are sockets, and what the kernel knows about them. `sock_diag`(7) tells
-//! most; where a network namespace cannot be entered, /proc/PID/net/tcp and tcp6 tell the rest.
+//! The sockets of processes: the descriptors that are sockets, and the kernel's facts about them. Most come from
+//! `sock_diag`(7). If a network namespace cannot be entered, /proc/PID/net/tcp and tcp6 give fewer facts.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
@@ -17,7 +17,7 @@ use libc::c_int;
 /// A TCP connection of a process.
 #[derive(Clone, Debug)]
 pub struct Connection {
-    /// What the kernel knows about it.
+    /// The kernel's facts about it.
     pub socket: Socket,
     /// The descriptor; of several the lowest.
     pub descriptor: u32,
@@ -134,7 +134,7 @@ pub struct Table {
 
 /// The port of name servers.
 const DNS: u16 = 53;
-/// So many bytes of a table of /proc are read.
+/// At most this many bytes of a table of /proc are read.
 const LONGEST_TABLE: u64 = 16 << 20;
 
 impl Table {
@@ -195,7 +195,7 @@ impl Table {
         let of_process = self.dns.iter().chain(over_tcp).filter_map(|socket| {
             let descriptor = descriptors.get(socket.inode)?;
             let question = Question { server: socket.peer, inode: socket.inode, descriptor };
-            // What has arrived is an answer, though not read yet.
+            // Data that has arrived is the answer, even if it is not read yet.
             (socket.unread == 0).then_some(question)
         });
         of_process.collect()

@@ -9,7 +9,7 @@ use egress_shim_core::allowlist::LONGEST_NAME;
 use crate::output::{Failure, status};
 use crate::report::escape_short;
 
-/// What is checked.
+/// A host and a port to check.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// A name or an address.

@@ -23,7 +23,7 @@ use crate::target::Target;
 use egress_shim_core::question::{Keepalive, Line, Question};
 use egress_shim_core::settings::CHECK;
 
-/// What became of a lookup.
+/// The outcome of a lookup.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Lookup {
     Addresses(Vec<IpAddr>),
@@ -36,33 +36,33 @@ pub enum Lookup {
 /// The library's answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
-    /// What became of the lookup.
+    /// The outcome of the lookup.
     pub lookup: Lookup,
-    /// How long it took.
+    /// The time that it took.
     pub time: Duration,
-    /// What the socket has; `None` if there was nothing to connect to.
+    /// The keepalive of the socket; `None` if there was nothing to connect to.
     pub keepalive: Option<Keepalive>,
 }
 
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum NoAnswer {
-    /// The loader has not brought the library in. What the process wrote meanwhile.
+    /// The loader has not loaded the library. The text is the output of the process meanwhile.
     NotLoaded(String),
     /// The program cannot be stopped at its entry point here.
     CannotStop(io::Error),
 }
 
-/// How to ask.
+/// The parameters of a trial.
 pub struct Trial<'a> {
     /// The file that is executed, and the program that it comes to.
     pub file: &'a Path,
     pub program: &'a Program,
     /// With the library in `LD_PRELOAD`.
     pub environment: &'a Environment,
-    /// How long the answers may take, all together.
+    /// The time that the answers may take, all together.
     pub limit: Duration,
-    /// Whether nothing is lost if it does run, where it cannot be stopped.
+    /// Whether the program does no harm if it cannot be stopped and runs.
     pub is_harmless: bool,
 }
 
@@ -80,13 +80,13 @@ struct Process {
     ended: Option<Instant>,
 }
 
-/// How far a process has come.
+/// The stage that a process has reached.
 enum Stage {
     /// execve(2) has not stopped it yet.
     Starting,
-    /// The loader runs; it will stop at the breakpoint, the program's entry point. None where that could not be set.
+    /// The loader runs; it will stop at the breakpoint, the program's entry point. `None` if that could not be set.
     Loading(Option<Breakpoint>),
-    /// It has gone on from its entry point: musl runs the constructors there.
+    /// The process has continued past its entry point, where musl runs the constructors.
     Constructing,
     /// It has ended, with this status, or was ended here.
     Ended(Option<ExitStatus>),

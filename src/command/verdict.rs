@@ -1,4 +1,4 @@
-//! The judge of `--check`: what was seen of a host comes to one [`State`], and each state to a finding. Pure.
+//! The judge of `--check`: it turns the observations of a host into one [`State`], and each state into a finding. Pure.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use crate::nameservers::{NameServer, Reply};
 use crate::target::Target;
 use crate::trial::{Answer, Lookup};
 
-/// What was seen of a host.
+/// The observations of a host.
 #[derive(Clone, Debug)]
 pub struct Seen {
     /// The host and the port.
@@ -26,13 +26,13 @@ pub struct Seen {
     pub with: Answer,
     /// The addresses that were tried, of both lookups.
     pub tried: Vec<Attempt>,
-    /// What the name servers said, where they were asked.
+    /// The replies of the name servers, if they were asked.
     pub servers: Vec<NameServer>,
-    /// Of a container's service: its PID, and whether the library in it lists the host.
+    /// The service of the container: its PID, and whether its library lists the host.
     pub service: Option<(u32, Service)>,
 }
 
-/// How a container's service stands to a host.
+/// The relation of a container's service to a host.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Service {
     Lists,
@@ -40,16 +40,16 @@ pub enum Service {
     HasNoLibrary,
 }
 
-/// How the library stands to COMMAND.
+/// The relation of the library to COMMAND.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
     /// Why the library is not loaded by it.
     pub not_loaded: Option<String>,
-    /// What makes the library act in a program that `EGRESS_SHIM_PROGRAMS` leaves out.
+    /// The option that makes the library act in a program that `EGRESS_SHIM_PROGRAMS` leaves out.
     pub way_in: Option<String>,
 }
 
-/// What the lookups and the attempts come to.
+/// The conclusion from the lookups and the attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
     /// The first address that answers is this one, and none before it is silent.
@@ -81,7 +81,7 @@ pub enum State {
     NoNameServer(String),
 }
 
-/// What was seen of a host comes to this.
+/// The state that follows from the observations of a host.
 pub fn state(seen: &Seen) -> State {
     match &seen.with.lookup {
         Lookup::Addresses(addresses) => by_attempts(seen, addresses),
@@ -184,7 +184,7 @@ fn by_servers(code: Option<c_int>, servers: &[NameServer]) -> State {
     }
 }
 
-/// How a host that is reached is called in the last line, if it is.
+/// The words for a reachable host in the last line; `None` if it is not reachable.
 pub fn reached(seen: &Seen) -> Option<String> {
     let host = &seen.target.host;
     match state(seen) {
@@ -337,7 +337,7 @@ fn do_not_answer(addresses: &[IpAddr]) -> String {
     format!("{} {verb} not answer", texts.join(", "))
 }
 
-/// What takes the host's IPv6 addresses away from the program.
+/// The action that takes the host's IPv6 addresses away from the program.
 fn cure(seen: &Seen, standing: &Standing) -> String {
     let host = &seen.target.host;
     if standing.not_loaded.is_some() {
@@ -361,7 +361,7 @@ fn cure(seen: &Seen, standing: &Standing) -> String {
     }
 }
 
-/// A lookup that waits for a name server. A busy machine alone is none.
+/// The finding for a lookup that waits for a name server. A busy machine alone is not a finding.
 fn of_slow_lookup(seen: &Seen) -> Option<Finding> {
     let is_found = matches!(seen.with.lookup, Lookup::Addresses(_));
     let mut servers = seen.servers.iter();

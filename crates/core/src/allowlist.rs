@@ -93,12 +93,12 @@ impl Slot {
         (self.0 >> 32 & 0xff) as usize
     }
 
-    /// What is said of the domain itself.
+    /// The verdict on the domain itself.
     fn name(self) -> Verdict {
         Verdict::from_bits(self.0 >> 40)
     }
 
-    /// What is said of the names below it.
+    /// The verdict on the names below it.
     fn below(self) -> Verdict {
         Verdict::from_bits(self.0 >> 42)
     }
@@ -115,7 +115,7 @@ impl Slot {
     }
 }
 
-/// What the patterns say of one name. Listed and exempt at once is exempt.
+/// The verdict of the patterns on one name. A name that is both listed and exempt is exempt.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Verdict {
     #[default]
@@ -129,7 +129,7 @@ impl Verdict {
         if exempt { Self::Exempt } else { Self::Listed }
     }
 
-    /// What this pattern and another one say together.
+    /// The verdict of two patterns together.
     fn with(self, other: Self) -> Self {
         if self == Self::Exempt || other == Self::Nothing { self } else { other }
     }
@@ -138,7 +138,7 @@ impl Verdict {
         self as u64
     }
 
-    /// Of the lowest two bits.
+    /// The verdict in the lowest two bits.
     fn from_bits(bits: u64) -> Self {
         match bits & 0b11 {
             0 => Self::Nothing,
@@ -282,7 +282,7 @@ impl Allowlist {
     }
 }
 
-/// How many words the list of two texts takes.
+/// The number of words that the list of two texts takes.
 #[must_use]
 pub fn words_for(variable: &[u8], file: &[u8]) -> usize {
     let (mut count, mut length) = (0, 0);
@@ -295,7 +295,7 @@ pub fn words_for(variable: &[u8], file: &[u8]) -> usize {
     1 + slots_for(count) + length.div_ceil(size_of::<u64>())
 }
 
-/// How many slots so many patterns take: about half of them are free, so that probing ends soon.
+/// The number of slots for this many patterns. About half of them are free, so that probing ends soon.
 fn slots_for(patterns: usize) -> usize {
     if patterns == 0 { 0 } else { (patterns + patterns / 2 + 1).next_power_of_two() }
 }
@@ -422,7 +422,7 @@ impl<W: AsRef<[AtomicU64]>> Allowlist<W> {
             && bytes.zip(domain).all(|(index, wanted)| byte(index) == Some(*wanted))
     }
 
-    /// What is said of a domain in lower case.
+    /// The slot of a domain, which is in lower case.
     fn find(&self, domain: &[u8]) -> Option<Slot> {
         let (_, slot) = self.position(domain, hash_of(domain))?;
         Some(slot).filter(|slot| !slot.is_free())
@@ -537,7 +537,7 @@ fn without_trailing_dot(name: &[u8]) -> &[u8] {
 /// address.
 ///
 /// # Errors
-/// What keeps it from being one.
+/// The reason why it is not one.
 pub fn check_name(name: &[u8]) -> Result<(), PatternError> {
     if name.is_empty() {
         return Err(PatternError::NoName);

@@ -37,14 +37,14 @@ const FLAGS: usize = 2;
 const TRUNCATED: u16 = 0x0200;
 /// Where the header counts the questions.
 const QUESTIONS: usize = 4;
-/// Of the flags and that count: the bits that say whether it is a reply to one question, and what they are
-/// then. QR is set, the opcode is zero.
+/// The bits of the flags and of that count which show a reply to one question, and their values in such a reply. QR is
+/// set, the opcode is zero.
 const START_MASK: u32 = 0xf800_ffff;
 const REPLY_START: u32 = 0x8000_0001;
 /// Where it counts the records of the answer, the authority and the additional section.
 const COUNTS: [usize; 3] = [6, 8, 10];
 const HEADER: usize = 12;
-/// What the first two bits of a compression pointer are.
+/// The first two bits of a compression pointer.
 const POINTER: u16 = 0xc000;
 /// The octets of the longest name, with the length of each label and the root (RFC 1035, section 2.3.4).
 const MOST_OCTETS: usize = 255;
@@ -302,7 +302,7 @@ fn span_to_remove(message: &[u8], record: &Record) -> Option<Range<usize>> {
         if u32::from(key) < lowest || end > record.end {
             return None;
         }
-        // Whoever does not know a mandatory key must ignore the record (section 8).
+        // A client that does not know a mandatory key must ignore the record (section 8).
         let is_hint = |second_byte| number(message, second_byte - 1) == Some(IPV6HINT);
         if key == MANDATORY && (value + 1..end).step_by(2).any(is_hint) {
             span = all.clone();
@@ -331,7 +331,7 @@ struct Record {
 
 /// A walk over the records. It borrows nothing, so the message may be changed behind it.
 struct Records {
-    /// How many records of each section are left.
+    /// The number of records left in each section.
     left: [u16; 3],
     /// Where the next one starts; `None` behind one that cannot be read.
     position: Option<usize>,
@@ -409,7 +409,7 @@ impl Names {
 fn name(message: &[u8], start: usize) -> Option<Name> {
     let mut position = start;
     loop {
-        // Whatever ends the name is one octet more, at least.
+        // The end of the name takes at least one more octet.
         if position - start >= MOST_OCTETS {
             return None;
         }

@@ -1,4 +1,4 @@
-//! ELF files: what the dynamic loader and the kernel will make of one, and whether it is our library.
+//! ELF files: how the dynamic loader and the kernel will treat one, and whether it is our library.
 //!
 //! The bytes may be anybody's. At most a few hundred KiB are asked for, however large a file claims to be.
 
@@ -41,7 +41,7 @@ impl OwnNote {
 const MACHINES: [(u16, &str); 5] =
     [(3, "x86"), (40, "ARM"), (62, "x86-64"), (183, "AArch64"), (243, "RISC-V")];
 
-/// What programs and libraries must have in common.
+/// The architecture, which a program and its libraries must share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Architecture {
     /// Whether addresses have 64 bits.
@@ -62,10 +62,10 @@ impl fmt::Display for Architecture {
     }
 }
 
-/// What an ELF file says of itself.
+/// The facts in the headers of an ELF file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Elf {
-    /// What it can be loaded into.
+    /// Its architecture.
     pub architecture: Architecture,
     /// The path of its dynamic loader.
     pub interpreter: Option<Vec<u8>>,
@@ -83,7 +83,7 @@ const INTERPRETER: u32 = 3;
 const NOTES: u32 = 4;
 /// `ELF_NOTE_GOBUILDID_TAG` in Go's cmd/internal/buildid/note.go.
 const GO_BUILD_ID: u32 = 4;
-/// So many bytes of program headers, and of the notes of one segment, are looked at.
+/// At most this many bytes of program headers, and of the notes of one segment, are read.
 const LONGEST: u64 = 64 << 10;
 /// At most this many segments of notes.
 const MOST_NOTES: usize = 16;
@@ -91,7 +91,8 @@ const MOST_NOTES: usize = 16;
 const LONGEST_PATH: u64 = 4096;
 
 impl Elf {
-    /// Reads the headers and notes. `read` gives at most so many bytes from an offset, fewer where the file ends.
+    /// Reads the headers and notes. `read` returns at most the given number of bytes from an offset, fewer at the end
+    /// of the file.
     pub fn read(mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>) -> Option<Self> {
         let mut bounded = |at: u64, length: u64, most: u64| {
             read(at, usize::try_from(length.min(most)).unwrap_or_default())

@@ -1,4 +1,4 @@
-//! What the kernel tells about processes and their sockets: the texts of proc(5) and the messages of `sock_diag`(7).
+//! The kernel's reports about processes and their sockets: the texts of proc(5) and the messages of `sock_diag`(7).
 //!
 //! Much of it is under the control of the process that it is about: names, environments, paths.
 
@@ -145,11 +145,11 @@ pub struct Socket {
     pub peer: SocketAddr,
     /// `TCP_ESTABLISHED` and so on, 1 to 12.
     pub state: u8,
-    /// What the kernel waits for.
+    /// The event that the kernel waits for.
     pub timer: Timer,
     /// Until the timer runs out.
     pub until: Duration,
-    /// How often the kernel has sent the same again; with keepalive, the probes that nobody has answered.
+    /// The number of retransmissions; with keepalive, the number of unanswered probes.
     pub retries: u32,
     /// The bytes that are written and not acknowledged.
     pub unacknowledged: u32,
@@ -159,7 +159,7 @@ pub struct Socket {
     pub user: u32,
     /// The socket's number; 0 if no process has it.
     pub inode: u64,
-    /// What only `sock_diag`(7) tells.
+    /// The facts that only `sock_diag`(7) has.
     pub info: Option<Info>,
 }
 
@@ -168,9 +168,9 @@ pub struct Socket {
 pub struct Info {
     /// `TCP_ESTABLISHED` and so on.
     pub state: u8,
-    /// How often in a row the same was sent again.
+    /// The number of retransmissions in a row.
     pub retransmits: u8,
-    /// How often the timeout has been doubled.
+    /// The number of times that the timeout has been doubled.
     pub backoff: u8,
     /// The timeout of a retransmission, as it is now.
     pub timeout: Duration,
@@ -299,13 +299,13 @@ fn address(text: &str) -> Option<SocketAddr> {
         let words = [word(0)?, word(1)?, word(2)?, word(3)?];
         let mut octets = [0; 16];
         octets.copy_from_slice(words.as_flattened());
-        // What goes over the wire of ::ffff:192.0.2.1 is IPv4.
+        // Connections to ::ffff:192.0.2.1 use IPv4 on the wire.
         Ipv6Addr::from(octets).to_canonical()
     };
     Some(SocketAddr::new(address, port))
 }
 
-/// What a datagram of netlink(7) holds.
+/// The content of a datagram of netlink(7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Message<'a> {
     /// A message of `sock_diag`(7).

@@ -1,8 +1,8 @@
-//! What the library and the command share, and everything that reads foreign bytes: the settings, the host
-//! patterns, DNS messages, the question that `--check` asks a process.
+//! Code that the library and the command share, and the parsers of foreign bytes: settings, host
+//! patterns, DNS messages, ELF files, the kernel's reports, and the question that `--check` asks a process.
 //!
-//! No unsafe code, no system call, no libc. Nothing here allocates on a path that the library takes in its
-//! host program, but for the list of patterns, whose memory may be refused.
+//! No unsafe code, no system call, no libc. On the paths that the library takes in its host program,
+//! nothing here allocates except the list of patterns, whose memory may be refused.
 //!
 //! Every arrow between the modules points down this table.
 //!
@@ -12,7 +12,7 @@
 //! | [`dns`] | DNS messages: a reply without its IPv6 addresses |
 //! | [`question`] | the question that `--check` asks a process, and the answer |
 //! | [`allowlist`] | host patterns and their matching |
-//! | [`kernel`] | what the kernel tells about processes and sockets |
+//! | [`kernel`] | the kernel's reports about processes and sockets |
 //! | [`elf`] | the headers and notes of ELF files, the library's own note |
 
 #![forbid(unsafe_code)]

@@ -55,7 +55,7 @@ impl fmt::Display for Question<'_> {
     }
 }
 
-/// What a socket has after connect(2).
+/// The keepalive of a socket after connect(2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// `SO_KEEPALIVE`.
@@ -66,7 +66,7 @@ pub struct Keepalive {
     pub interval: u32,
     /// `TCP_KEEPCNT`.
     pub count: u32,
-    /// `TCP_USER_TIMEOUT`, in milliseconds; 0 is none.
+    /// `TCP_USER_TIMEOUT`, in milliseconds; 0 means not set.
     pub milliseconds: u32,
 }
 

@@ -19,7 +19,7 @@ pub struct Row {
     pub variable: &'static str,
     /// The command's option that sets it, with its dashes; empty where there is none.
     pub option: &'static str,
-    /// What kind of value it takes.
+    /// The kind of its value.
     pub kind: ValueKind,
     /// The name of its value in the help.
     pub metavariable: &'static str,
@@ -88,7 +88,7 @@ pub const IPV4_ONLY_FILE: Row = Row {
     help: "a file of host patterns, where # starts a comment; adds to the patterns above",
     parse: |value, settings, _| settings.ipv4_only_file = Some(value),
 };
-/// What outbound TCP connections get.
+/// The keepalive of outbound TCP connections.
 pub const KEEPALIVE: Row = Row {
     variable: "EGRESS_SHIM_KEEPALIVE",
     option: "--keepalive",
@@ -116,7 +116,7 @@ pub const PROGRAMS: Row = Row {
         }
     },
 };
-/// What is logged.
+/// The filter of the log.
 pub const LOG: Row = Row {
     variable: "EGRESS_SHIM_LOG",
     option: "--log",
@@ -165,7 +165,7 @@ pub const STRICT: Row = Row {
 pub const TABLE: [Row; 8] =
     [IPV4_ONLY, IPV4_ONLY_FILE, KEEPALIVE, PROGRAMS, LOG, LOG_FILE, STRICT, SWITCH];
 
-/// What the library needs of a row: its texts stay out of the library's data, which the loader relocates.
+/// The part of a row that the library needs. The texts stay out of the library's data, which the loader relocates.
 type Parser = (&'static str, Parse);
 
 const fn parsers<const COUNT: usize>(table: &[Row; COUNT]) -> [Parser; COUNT] {
@@ -187,7 +187,7 @@ fn variables() -> impl Iterator<Item = &'static str> {
     PARSERS.iter().map(|(variable, _)| *variable)
 }
 
-/// Asks a process that `egress-shim --check` has started what it sees; no setting.
+/// The question of `egress-shim --check` to a process that it has started. This is not a setting.
 pub const CHECK: &str = "EGRESS_SHIM_CHECK";
 
 /// The exit status for an invalid setting (`EX_CONFIG` in sysexits.h).
@@ -196,7 +196,7 @@ pub const EXIT_CONFIG: c_int = 78;
 /// The settings of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings<'a> {
-    /// What outbound TCP connections get; `None` if keepalive is off.
+    /// The keepalive of outbound TCP connections; `None` if it is off.
     pub keepalive: Option<Keepalive>,
     /// The patterns of `EGRESS_SHIM_IPV4_ONLY`, as they stand.
     pub ipv4_only: &'a [u8],
@@ -204,7 +204,7 @@ pub struct Settings<'a> {
     pub ipv4_only_file: Option<&'a [u8]>,
     /// The names of the programs to act in, as they stand; `None` is every program.
     pub programs: Option<&'a [u8]>,
-    /// What is logged, and where; `None` if nothing may be written.
+    /// The filter and the file of the log; `None` if nothing may be written.
     pub log: Option<Log<'a>>,
     /// Whether an invalid setting is fatal.
     pub strict: bool,
@@ -244,14 +244,14 @@ pub struct Log<'a> {
     pub file: Option<&'a [u8]>,
 }
 
-/// What outbound TCP connections get.
+/// The keepalive of outbound TCP connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keepalive {
     /// The three timings.
     pub timings: Timings,
     /// `TCP_USER_TIMEOUT`, in seconds; `None` leaves it to the program.
     pub user_timeout: Option<c_int>,
-    /// Whether the timings are the most that holds, whatever the program sets.
+    /// Whether the timings are upper limits for those that the program sets.
     pub enforce: bool,
 }
 
@@ -267,7 +267,7 @@ pub struct Timings {
 }
 
 impl Timings {
-    /// What a new socket has where nobody has changed the sysctls (`TCP_KEEPALIVE_TIME`,
+    /// The timings of a new socket if the sysctls are unchanged (`TCP_KEEPALIVE_TIME`,
     /// `TCP_KEEPALIVE_INTVL` and `TCP_KEEPALIVE_PROBES` in the kernel's include/net/tcp.h).
     pub const KERNEL: Self = Self { idle: 7200, interval: 75, count: 9 };
 }
@@ -299,7 +299,7 @@ impl fmt::Display for Keepalive {
     }
 }
 
-/// What is in force, for the log.
+/// The settings in force, for the log.
 impl fmt::Display for Settings<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.keepalive {
@@ -322,11 +322,11 @@ impl fmt::Display for Settings<'_> {
     }
 }
 
-/// What is invalid about one setting. `Display` names the variable, the invalid part, what is valid and what is
+/// The problem of one setting. `Display` names the variable, the invalid part, what is valid and what is
 /// used instead, in one printable line.
 #[derive(Clone, Copy)]
 pub struct Problem<'a> {
-    /// How bad it is.
+    /// Its kind.
     pub kind: Kind,
     /// The variable, as it stands in the environment.
     pub variable: &'a [u8],
@@ -334,13 +334,13 @@ pub struct Problem<'a> {
     pub place: Option<(&'a [u8], usize)>,
     /// The invalid part of the value.
     pub part: &'a [u8],
-    /// What is valid.
+    /// The valid values.
     pub must: &'a dyn fmt::Display,
-    /// What is used instead.
+    /// The value that is used instead.
     pub instead: &'a dyn fmt::Display,
 }
 
-/// How bad a problem is.
+/// The kind of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// An invalid setting, which ends a strict program.
@@ -400,7 +400,7 @@ fn report_invalid(
 pub struct Values<'a> {
     /// As [`PARSERS`] has their settings.
     values: [Option<&'a [u8]>; TABLE.len()],
-    /// How many variables look like a setting but are not one.
+    /// The number of variables that look like a setting but are not one.
     pub unknown: usize,
 }
 
@@ -502,7 +502,7 @@ pub fn report_unknown<'a>(entries: impl Iterator<Item = &'a [u8]>, report: Repor
     }
 }
 
-/// What a switch must be.
+/// The valid values of a switch.
 const ON_OR_OFF: &str = "must be on or off (also 1 or 0, yes or no, true or false)";
 
 /// A switch in any of the usual words; ASCII case does not matter.
@@ -558,8 +558,8 @@ pub fn nearest_variable(name: &[u8]) -> Option<&'static str> {
     (distance <= 1 + ending.len() / 4).then_some(nearest)
 }
 
-/// How many letters must be put in, left out or changed to make one word of the other (Levenshtein's
-/// distance), whatever their case; none for words that are too long to be one of ours.
+/// The number of letters to insert, delete or change to turn one word into the other (Levenshtein's
+/// distance), ignoring case; `None` for words that are too long to be one of ours.
 fn distance(known: &[u8], other: &[u8]) -> Option<usize> {
     const LONGEST: usize = 32;
     let mut row = [0; LONGEST];
@@ -673,7 +673,7 @@ fn parse_keepalive(value: &[u8], report: Report<'_>) -> Option<Keepalive> {
     Some(Keepalive { timings, user_timeout, enforce })
 }
 
-/// What a key has where its value is not used.
+/// The value of a key whose given value is not used.
 struct InUse(Option<c_int>);
 
 impl fmt::Display for InUse {
@@ -813,7 +813,7 @@ pub fn log_directives(filter: &[u8]) -> impl Iterator<Item = Result<Directive<'_
     )
 }
 
-/// What stands between commas or white space.
+/// The words of a value, which are separated by commas or white space.
 fn words(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',' || byte.is_ascii_whitespace()).filter(|word| !word.is_empty())
 }
@@ -843,9 +843,9 @@ pub fn is_program_selected(programs: &[u8], names: [&[u8]; 2]) -> bool {
 
 /// A larger file is no list of hosts, and the program needs its memory for itself.
 pub const LARGEST_FILE: usize = 16 << 20;
-/// What is wrong with such a file.
+/// The problem of a larger file.
 pub const TOO_LARGE: &str = "larger than 16 MiB";
-/// What is wrong with a directory, a pipe or a device as the file of patterns.
+/// The problem of a directory, a pipe or a device as the file of patterns.
 pub const NOT_REGULAR: &str = "not a regular file";
 /// At most this many invalid patterns are reported one by one; a file may hold any number.
 const PATTERNS_REPORTED: usize = 10;
