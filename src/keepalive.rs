@@ -211,8 +211,8 @@ fn set_user_timeout(socket: c_int, seconds: c_int) -> Result<Option<Timing>, c_i
 
 // --- Who set a timing ----------------------------------------------------------------------------------
 
-/// The default timings of the socket's network namespace, to tell whether the program has set the current ones. The
-/// kernel's defaults stand in where each current timing is theirs or ours, for then nothing depends on the namespace.
+/// The default timings of the socket's network namespace, to tell whether the program has set the current ones. If each
+/// current timing is the kernel's default or ours, and no namespace with other defaults was met, they are the kernel's.
 fn default_timings(socket: c_int, current: &Timings, wanted: &Timings) -> Timings {
     // A timing that is the kernel's default or ours needs no question: it is not set, or need not be.
     let is_clear = (current.idle == Timings::KERNEL.idle || current.idle == wanted.idle)

@@ -250,7 +250,7 @@ fn an_address_and_a_url_have_their_own_words() {
 }
 
 #[test]
-fn a_wrong_setting_is_78_unless_lenient() {
+fn an_invalid_setting_is_78_unless_lenient() {
     let wrong = ["--keepalive", "idle=nonsense", "--check", "127.0.0.1"];
     let (code, report, last) = check(&mut shim(&wrong));
     assert_eq!(

@@ -225,7 +225,7 @@ fn a_relative_file_is_for_programs_in_every_directory() {
 }
 
 #[test]
-fn a_wrong_setting_is_fatal_unless_lenient() {
+fn an_invalid_setting_is_fatal_unless_lenient() {
     let mut strict = shim(&["--keepalive", "idle=nonsense", "echo", "ran"]);
     fails(&mut strict, 78, &["--keepalive idle=nonsense: idle must be"]);
 
@@ -677,7 +677,7 @@ fn a_name_that_is_no_setting_is_refused_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn each_wrong_setting_is_refused_before_anything_runs() {
+fn each_invalid_setting_is_refused_before_anything_runs() {
     let scratch = Public::new();
     let list = scratch.write("list", "a.example\nb..example # two dots\n");
     for (arguments, words) in [

@@ -166,7 +166,7 @@ fn h13_ld_audit_with_a_library_and_without() {
 }
 
 /// A limit of glibc: `RTLD_DEEPBIND` puts the plugin's own needed libraries, libc among them, before
-/// every preload. Plugins opened without it are cured. musl knows no such flag.
+/// every preload. In plugins opened without it, lookups are fixed. musl knows no such flag.
 #[test]
 fn h14_a_plugin_opened_with_rtld_deepbind_is_as_without_the_library() {
     in_each_environment(|environment| {
@@ -356,7 +356,7 @@ fn h22_descriptors_0_1_and_2_closed_at_the_start() {
         let wanted = "file 0, socket 1, keepalive on 60/60/5\n";
         run(environment.bare(&program), "file 0, socket 1, keepalive off\n");
         run(environment.shimmed(&program, &[("LOG", "trace")]), wanted);
-        // A wrong setting has nobody to read of it.
+        // The report of an invalid setting has no reader.
         run(environment.shimmed(&program, &[("LOG", "trace"), ("IPV4_ONLY", "a..b")]), wanted);
         run(environment.shimmed(&program, &[("LOG", "trace"), ("LOG_FILE", &log)]), wanted);
     });

@@ -49,7 +49,7 @@ fn run_in_lab(command: Command) -> Output {
     run(&mut LAB.client(command))
 }
 
-/// Expects `show`, or a program like it, to be cured and else the same, under a condition that
+/// Expects `show`, or a program like it, to be fixed and otherwise the same, under a condition that
 /// `change` makes.
 #[track_caller]
 fn expect_cured(environment: &Environment, program: &Path, change: impl Fn(&mut Command)) {

@@ -126,7 +126,7 @@ fn in_every_other_program_the_library_is_as_with_off() {
             opened.retain(|path| path != "/proc/self/maps");
             expect(format!("{started:?}: what it opens"), opened, opened_off);
             assert!(!Path::new(&log).exists(), "{started:?}: nothing is logged");
-            // The control: where the program is meant, the wrong settings are reported and end it.
+            // The control: where the program is meant, the invalid settings are reported and end it.
             let (said, _) = see(("PROGRAMS", "settings"));
             assert!(said.contains("EGRESS_SHIM_KEEPALIVE"), "{started:?}: {said}");
             fs::remove_file(&log).expect("the control has made it");

@@ -28,7 +28,7 @@ const LONGEST_LINE: usize = 1024;
 /// A list that is larger than what is read at load, so that the first lookup reads it.
 const LARGE: usize = 65537;
 
-/// A wrong setting. `DIR` stands for a directory that holds a `directory`, a `fifo` and an allowlist
+/// An invalid setting. `DIR` stands for a directory that holds a `directory`, a `fifo` and an allowlist
 /// `wrong-line`.
 struct Wrong {
     /// What follows `EGRESS_SHIM_` in the variable's name; empty for `EGRESS_SHIM`.
@@ -202,14 +202,14 @@ fn under_strict_right_settings_are_silent_and_the_program_runs() {
 }
 
 #[test]
-fn wrong_settings_are_all_reported_up_to_thirty() {
+fn invalid_settings_are_all_reported_up_to_thirty() {
     in_each_environment(|environment| {
         for (wrong, lines) in [(30, 30), (31, 31), (40, 31)] {
             let names: Vec<_> = (1..wrong).map(|number| format!("NO_SUCH_{number}")).collect();
             let mut settings: Vec<_> = names.iter().map(|name| (&**name, "x")).collect();
             settings.push(("KEEPALIVE", "never"));
             let (status, out, err) = see(&mut command(environment, &settings, &ACTIONS));
-            expect(format!("{wrong} wrong settings"), (status, &*out), RAN);
+            expect(format!("{wrong} invalid settings"), (status, &*out), RAN);
             expect(format!("the lines of {wrong}: {err}"), err.lines().count(), lines);
             let last = err.lines().next_back().unwrap_or_default();
             let counted = last.contains(&format!(" {} more ", wrong - 30));
@@ -589,7 +589,7 @@ fn the_log_file_is_appended_to_and_takes_no_complaint_from_standard_error() {
         for _ in 0..2 {
             let (_, _, err) = see(&mut command(environment, &settings, &ACTIONS));
             let right = err.lines().count() == 1 && err.contains("EGRESS_SHIM_KEEPALIVE");
-            assert!(right, "one line about the wrong setting: {err}");
+            assert!(right, "one line about the invalid setting: {err}");
         }
         let text = fs::read_to_string(&file).expect("the log file is there");
         let lines = text.strip_prefix("before\n").expect("what was in the file is still there");

@@ -257,9 +257,9 @@ fn a_read_only_root_and_a_user_without_any_privilege_change_nothing() {
 }
 
 #[test]
-fn a_wrong_setting_ends_the_container_at_its_start_with_status_78() {
+fn an_invalid_setting_ends_the_container_at_its_start_with_status_78() {
     if !images() {
-        return skip("containers with a wrong setting", "no Docker engine answers");
+        return skip("containers with an invalid setting", "no Docker engine answers");
     }
     for kind in &KINDS {
         let ran = run(&["--env=EGRESS_SHIM_KEEPALIVE=idle=0"], kind.name);

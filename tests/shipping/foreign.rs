@@ -90,7 +90,7 @@ fn is_the_same(program: &Path, libraries: &[PathBuf], complaints: bool) {
     }
 }
 
-/// That a program loads a library: a wrong setting ends it, as it asks.
+/// Expects that a program loads a library: an invalid setting then ends it, because it is strict.
 fn loads(program: &Path, library: &Path) {
     let wrong = ("EGRESS_SHIM_KEEPALIVE", Path::new("wrong"));
     let seen =
