@@ -156,7 +156,8 @@ fn the_readme_is_short() {
 /// The words of a text that begin so.
 fn words(text: &str, begin: &str) -> BTreeSet<String> {
     let parts = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '_');
-    let chosen = parts.filter(|word| word.starts_with(begin) && *word != "--");
+    let chosen =
+        parts.filter(|word| word.starts_with(begin) && !word.ends_with('_') && *word != "--");
     chosen.map(str::to_owned).collect()
 }
 
