@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::{Client, Server};
@@ -48,8 +49,13 @@ const MAKERS: [(&str, Maker); 15] = [
 
 /// Makes what these clients need, and the servers.
 pub fn make_clients(clients: &[Client]) -> Unmade {
+    /// The tests of this process make one after the other: what one has made serves the next.
+    static MAKING: Mutex<bool> = Mutex::new(false);
+    let mut has_certificate = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     fs::create_dir_all(made("")).expect("target can be written to");
-    make_certificate();
+    if !std::mem::replace(&mut *has_certificate, true) {
+        make_certificate();
+    }
     thread::scope(|scope| {
         let is_needed = |name| name == "venv" || clients.iter().any(|client| client.from == name);
         let needed = MAKERS.iter().filter(|(name, _)| is_needed(*name));

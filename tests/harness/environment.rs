@@ -233,7 +233,11 @@ impl Environment {
             let mut words = line.split_whitespace();
             if words.next() == Some("export") { words.next() } else { None }
         });
-        let forwards: Vec<_> = exports.map(|name| format!("FORWARD({name})")).collect();
+        let forwards: Vec<_> = exports
+            .map(|name| {
+                format!("FORWARD{}({name})", if name.contains("res_") { "_LATE" } else { "" })
+            })
+            .collect();
         let here = Self::here();
         let flags = ["-shared", "-fPIC", &format!("-DFORWARDS={}", forwards.join(" "))];
         let library = here.compile("nothing.c", "nothing.so", &flags);

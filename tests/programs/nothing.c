@@ -7,10 +7,14 @@
 typedef long function(long, long, long, long, long, long, long, long);
 
 // Found at load, since dlsym takes a lock; or at a call that comes before that.
-#define FORWARD(name)                                                         \
+#define FORWARD(name) FORWARD_FOUND(name, __attribute__((constructor)))
+// Found at the first call: dlsym allocates the message about a name that libc lacks.
+#define FORWARD_LATE(name) FORWARD_FOUND(name, )
+
+#define FORWARD_FOUND(name, when)                                             \
     static function *next_##name;                                             \
                                                                               \
-    __attribute__((constructor)) static void find_##name(void)                \
+    when static void find_##name(void)                                        \
     {                                                                         \
         next_##name = (function *)dlsym(RTLD_NEXT, #name);                    \
     }                                                                         \
