@@ -48,8 +48,8 @@ const ABOUT: &str = "\
 Runs COMMAND with libegress_shim.so preloaded, so that, without changing COMMAND:
   - the hosts you list resolve to IPv4 addresses only: no IPv6 black hole;
   - each outbound TCP connection sends keepalive probes: no NAT forgets it.
-COMMAND takes over this very process: its PID, signals, descriptors and exit
-status are its own.";
+egress-shim replaces itself with COMMAND (exec), so the PID, signals, open files
+and exit status are COMMAND's.";
 
 const USAGE: &str = "egress-shim [OPTION]... [--] COMMAND [ARG]...
        egress-shim [OPTION]... --check HOST[:PORT]... [-- COMMAND]
@@ -81,9 +81,9 @@ Exit status: COMMAND's own, or
   125  egress-shim itself failed: wrong usage, no library
   126  COMMAND was found but cannot be run
   127  COMMAND was not found
---check exits with 0 if each HOST is reached with these settings, 1 if one is
-not, or only after a wait. --inspect exits with 0 if it finds no problem, else
-1. --rescue exits with 0 if nothing is left to rescue, else 1.
+--check exits with 0 if each HOST is reachable with these settings, 1 if one
+is not or only after a delay. --inspect exits with 0 if it finds no problem, 1
+otherwise. --rescue exits with 0 if nothing is left to rescue, 1 otherwise.
 
 Example:
   egress-shim --ipv4-only api.openai.com --keepalive idle=45 -- python3 app.py";
@@ -172,21 +172,19 @@ fn long(row: &'static Row) -> &'static str {
 fn after_help() -> String {
     let width = TABLE.iter().map(|row| row.variable.len()).max().unwrap_or_default();
     let mut text = format!(
-        "{PATTERNS}\n\nEnvironment (options set these; --ipv4-only, --program and --keepalive add to it):\n"
+        "{PATTERNS}\n\nEnvironment (the options set it; --ipv4-only, --program and --keepalive add):\n"
     );
-    for row in &TABLE {
-        let what =
-            if row.option.is_empty() { row.help.to_owned() } else { format!("as {}", row.option) };
+    let what = |row: &Row| {
+        if row.option.is_empty() { row.help.to_owned() } else { format!("as {}", row.option) }
+    };
+    let preload = ("LD_PRELOAD", "egress-shim's library is put first; existing entries are kept");
+    let variables = TABLE.iter().map(|row| (row.variable, what(row)));
+    for (variable, what) in variables.chain([(preload.0, preload.1.to_owned())]) {
         for (index, line) in fill(&what, 76 - width).iter().enumerate() {
-            let variable = if index == 0 { row.variable } else { "" };
+            let variable = if index == 0 { variable } else { "" };
             let _ = writeln!(text, "  {variable:width$}  {line}");
         }
     }
-    let _ = writeln!(
-        text,
-        "  {:width$}  egress-shim's library is put first; others are kept",
-        "LD_PRELOAD"
-    );
     text + "\n" + OUTRO
 }
 
