@@ -1,5 +1,5 @@
 //! Processes as they are seen from outside: plain data, gathered from /proc with bounds on everything that a process
-//! controls. What it means is for others to judge.
+//! controls.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
