@@ -114,6 +114,9 @@ impl log::Log for Logger {
 
 /// Logs a line for those who look closely: `log::debug!` with the library's logger.
 macro_rules! debug {
+    (target: $target:literal, $($message:tt)+) => {
+        log::log!(logger: $crate::logging::Logger, target: $target, log::Level::Debug, $($message)+)
+    };
     ($($message:tt)+) => {
         log::log!(logger: $crate::logging::Logger, log::Level::Debug, $($message)+)
     };

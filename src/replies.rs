@@ -438,7 +438,8 @@ fn filter_bytes(
         dns::filter(message, question, |name| {
             let listed = is_listed(name);
             let verdict = if listed { "listed, IPv4 only" } else { "not listed, left alone" };
-            logging::debug!("DNS reply: {}: {verdict}", name.escape_ascii());
+            // The name that the settings have for this module.
+            logging::debug!(target: "egress_shim::dns", "DNS reply: {}: {verdict}", name.escape_ascii());
             listed
         })
     })
