@@ -17,7 +17,7 @@ use libc::{
 use crate::keepalive::{self, SetSockOpt};
 use crate::next::Next;
 use crate::resolver::{self, GetAddrInfo, GetHostByName2, GetHostByName2R, Lookup};
-use crate::{process, replies, state};
+use crate::{process, replies};
 
 redhook::hook! {
     unsafe fn connect(
@@ -112,8 +112,7 @@ redhook::hook! {
         // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
         unsafe {
             if let Some(real) = SETSOCKOPT.known()
-                && (!keepalive::is_watched(level, option)
-                    || (level == libc::IPPROTO_TCP && !state::is_enforced()))
+                && !keepalive::is_watched(level, option)
             {
                 return real(socket, level, option, value, length);
             }
@@ -177,7 +176,7 @@ redhook::hook! {
         unsafe {
             let real = RECV.get();
             let call = move || real(socket, buffer, length, flags);
-            replies::filter_buffer(call, socket, buffer, length, flags, state::allowlist())
+            replies::filter_buffer(call, socket, buffer, length, flags)
         }
     }
 }
@@ -195,7 +194,7 @@ redhook::hook! {
         unsafe {
             let real = RECVFROM.get();
             let call = move || real(socket, buffer, length, flags, address, address_length);
-            replies::filter_buffer(call, socket, buffer, length, flags, state::allowlist())
+            replies::filter_buffer(call, socket, buffer, length, flags)
         }
     }
 }
@@ -210,7 +209,7 @@ redhook::hook! {
         unsafe {
             let real = RECVMSG.get();
             let call = move || real(socket, header, flags);
-            replies::filter_message(call, socket, header, flags, state::allowlist())
+            replies::filter_message(call, socket, header, flags)
         }
     }
 }
@@ -227,7 +226,7 @@ redhook::hook! {
         unsafe {
             let real = RECVMMSG.get();
             let call = move || real(socket, vector, length, flags, timeout);
-            replies::filter_messages(call, socket, vector, length, flags, state::allowlist())
+            replies::filter_messages(call, socket, vector, length, flags)
         }
     }
 }
@@ -249,7 +248,7 @@ redhook::hook! {
                 return recv_without_ipv6(socket, buffer, within(length, size), flags);
             };
             let call = move || real(socket, buffer, length, size, flags);
-            replies::filter_buffer(call, socket, buffer, length, flags, state::allowlist())
+            replies::filter_buffer(call, socket, buffer, length, flags)
         }
     }
 }
@@ -271,7 +270,7 @@ redhook::hook! {
                 return recvfrom_without_ipv6(socket, buffer, length, flags, address, address_length);
             };
             let call = move || real(socket, buffer, length, size, flags, address, address_length);
-            replies::filter_buffer(call, socket, buffer, length, flags, state::allowlist())
+            replies::filter_buffer(call, socket, buffer, length, flags)
         }
     }
 }
@@ -310,7 +309,7 @@ macro_rules! resolver_hook {
                 unsafe {
                     let Some(real) = Next::<Real>::new(NAME).find_now() else { return no_resolver() };
                     let call = move || real($($argument,)+ answer, length);
-                    replies::filter_answer(call, $state, answer, length, $makes_question, state::allowlist())
+                    replies::filter_answer(call, $state, answer, length, $makes_question)
                 }
             }
         }

@@ -350,13 +350,14 @@ fn is_outbound(socket: c_int) -> bool {
 /// The type of setsockopt(2).
 pub type SetSockOpt = unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
 
-/// Whether an option is one that the library sets.
+/// Whether the policy has anything to do with an option: with a timing only where timings are enforced.
 #[inline]
 pub fn is_watched(level: c_int, option: c_int) -> bool {
     match level {
         libc::SOL_SOCKET => option == libc::SO_KEEPALIVE,
         libc::IPPROTO_TCP => {
             matches!(option, libc::TCP_KEEPIDLE | libc::TCP_KEEPINTVL | libc::TCP_KEEPCNT)
+                && state::is_enforced()
         }
         _ => false,
     }
@@ -384,8 +385,7 @@ pub unsafe fn setsockopt(
     {
         if state::is_enforced() {
             keeping_errno(|| clamp(keepalive, socket, level, option));
-        } else if level == libc::SOL_SOCKET && is_off_reported() && keeping_errno(|| is_off(socket))
-        {
+        } else if is_off_reported() && keeping_errno(|| is_off(socket)) {
             keeping_errno(|| report_if_ours(keepalive, socket));
         }
     }

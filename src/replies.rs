@@ -5,9 +5,9 @@
 //! overwrite the memory that holds its own address. Nothing is asked of the kernel after the call, and no name looked
 //! up, unless the bytes look like a reply that could have IPv6 addresses in it.
 //!
-//! A message that is received in one part, as all resolvers receive it, is edited in place, and takes 1 KiB of stack.
-//! One in several parts is put together in a copy, of [`SMALL`] bytes on the stack or else in its own mapping. No
-//! allocation, no lock, no panic; with no allowlist the hook jumps to libc's function.
+//! A message that is received in one part, as all resolvers receive it, is edited in place, and takes at most 3 KiB of
+//! stack. One in several parts is put together in a copy, of [`SMALL`] bytes on the stack or else in its own mapping.
+//! No allocation, no lock, no panic; with no allowlist the hook jumps to libc's function.
 
 use std::slice;
 
@@ -17,14 +17,18 @@ use crate::process::{Readable, get_option, in_own_frame, is_glibc, keeping_errno
 use crate::{logging, memory};
 use egress_shim_core::dns::{self, Question};
 
+#[cfg(not(test))]
+use crate::state::allowlist;
+#[cfg(test)]
+use tests::allowlist;
+
 /// The question of [`dns::filter`] about a name, which is in text form.
-pub trait IsListed: Fn(&[u8]) -> bool {}
-impl<F: Fn(&[u8]) -> bool> IsListed for F {}
+type IsListed = fn(&[u8]) -> bool;
 
 // --- What the hooks call -----------------------------------------------------------------------------
 //
-// Each takes libc's call, which it makes once, and the list. Inlined, so that the hook's own call of libc is a jump if
-// nothing is listed.
+// Each takes libc's call, which it makes once. Inlined, so that the hook's own call of libc is a jump if nothing is
+// listed.
 
 /// The result of a call into one buffer: recv(2) and recvfrom(2).
 ///
@@ -37,9 +41,8 @@ pub unsafe fn filter_buffer(
     buffer: *mut c_void,
     length: size_t,
     flags: c_int,
-    is_listed: Option<impl IsListed>,
 ) -> ssize_t {
-    let Some(is_listed) = is_listed else { return call() };
+    let Some(is_listed) = allowlist() else { return call() };
     in_own_frame(move || {
         let received = call();
         let part = iovec { iov_base: buffer, iov_len: length };
@@ -59,9 +62,8 @@ pub unsafe fn filter_message(
     socket: c_int,
     header: *mut msghdr,
     flags: c_int,
-    is_listed: Option<impl IsListed>,
 ) -> ssize_t {
-    let Some(is_listed) = is_listed else { return call() };
+    let Some(is_listed) = allowlist() else { return call() };
     in_own_frame(move || {
         let mut few = [NO_PART; FEW];
         let before = Parts::read(&mut Readable::new(), header);
@@ -98,9 +100,8 @@ pub unsafe fn filter_messages(
     vector: *mut mmsghdr,
     length: c_uint,
     flags: c_int,
-    is_listed: Option<impl IsListed>,
 ) -> c_int {
-    let Some(is_listed) = is_listed else { return call() };
+    let Some(is_listed) = allowlist() else { return call() };
     in_own_frame(move || {
         let (readable, before) = read_vector(vector, length as usize);
         let count = call();
@@ -117,7 +118,7 @@ pub unsafe fn filter_messages(
                 let length = &raw mut (*element).msg_len;
                 let received = ssize_t::try_from(length.read_unaligned()).unwrap_or(0);
                 let parts = Parts::of(header);
-                let filtered = filter_received(socket, parts, flags, received, &is_listed);
+                let filtered = filter_received(socket, parts, flags, received, is_listed);
                 if let Some(Ok(filtered)) = filtered.map(TryInto::try_into) {
                     length.write_unaligned(filtered);
                     clear_truncated(header);
@@ -141,9 +142,8 @@ pub unsafe fn filter_answer(
     answer: *mut u8,
     length: c_int,
     makes_question: bool,
-    is_listed: Option<impl IsListed>,
 ) -> c_int {
-    let Some(is_listed) = is_listed else { return call() };
+    let Some(is_listed) = allowlist() else { return call() };
     in_own_frame(move || {
         let answered = call();
         let Ok(held) = usize::try_from(answered.min(length)) else { return answered };
@@ -327,7 +327,7 @@ unsafe fn filter_received(
     parts: Parts,
     flags: c_int,
     received: ssize_t,
-    is_listed: impl IsListed,
+    is_listed: IsListed,
 ) -> Option<ssize_t> {
     if received < dns::SHORTEST.cast_signed()
         || parts.count == 0
@@ -358,7 +358,7 @@ unsafe fn filter_reply(
     parts: Parts,
     flags: c_int,
     received: usize,
-    is_listed: impl IsListed,
+    is_listed: IsListed,
 ) -> Option<ssize_t> {
     // SAFETY: this function's own contract. A slice is gone before the next one is made.
     let filtered = unsafe {
@@ -388,7 +388,7 @@ unsafe fn filter_copy(
     parts: Parts,
     flags: c_int,
     received: usize,
-    is_listed: impl IsListed,
+    is_listed: IsListed,
 ) -> Option<usize> {
     // SAFETY: this function's own contract. No two slices of the same part are there at once.
     let gather = |copy: &mut [u8]| unsafe {
@@ -429,11 +429,7 @@ unsafe fn filter_copy(
 }
 
 /// The new length of a message if it is changed: one place for all ways by which a reply comes.
-fn filter_bytes(
-    message: &mut [u8],
-    question: &Question,
-    is_listed: impl IsListed,
-) -> Option<usize> {
+fn filter_bytes(message: &mut [u8], question: &Question, is_listed: IsListed) -> Option<usize> {
     keeping_errno(|| {
         dns::filter(message, question, |name| {
             let listed = is_listed(name);
@@ -489,10 +485,28 @@ fn is_of_libc(socket: c_int) -> bool {
 mod tests {
     use super::*;
     use crate::process;
+    use std::cell::Cell;
     use std::io::Write;
     use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::os::fd::AsRawFd;
     use std::os::unix::net::UnixDatagram;
+
+    thread_local! {
+        /// The list in force.
+        static LIST: Cell<IsListed> = const { Cell::new(|name| name == b"example.com") };
+    }
+
+    pub fn allowlist() -> Option<IsListed> {
+        Some(LIST.get())
+    }
+
+    /// Runs `f` with another list.
+    fn listing<T>(list: IsListed, f: impl FnOnce() -> T) -> T {
+        let before = LIST.replace(list);
+        let result = f();
+        LIST.set(before);
+        result
+    }
 
     /// A reply to AAAA for example.com with two addresses, and what becomes of it.
     fn reply_and_filtered() -> (Vec<u8>, Vec<u8>) {
@@ -518,38 +532,29 @@ mod tests {
     }
 
     /// What recv(2) returns and leaves in a buffer of this size, by way of [`super::filter_buffer`].
-    fn receive(socket: c_int, size: usize, flags: c_int, listed: &str) -> (isize, Vec<u8>) {
+    fn receive(socket: c_int, size: usize, flags: c_int) -> (isize, Vec<u8>) {
         let mut buffer = vec![0xee; size];
         let pointer = buffer.as_mut_ptr().cast();
         process::set_errno(77);
         // SAFETY: recv(2) into a buffer.
         let result = unsafe {
             let call = || libc::recv(socket, pointer, size, flags | libc::MSG_DONTWAIT);
-            super::filter_buffer(
-                call,
-                socket,
-                pointer,
-                size,
-                flags,
-                Some(|name: &[u8]| name == listed.as_bytes()),
-            )
+            super::filter_buffer(call, socket, pointer, size, flags)
         };
         assert_eq!(process::errno(), 77, "errno");
         buffer.truncate(usize::try_from(result).expect("a datagram is there"));
         (result, buffer)
     }
 
-    const LISTED: &str = "example.com";
-
     #[test]
     fn a_reply_to_a_listed_name_is_received_without_its_addresses() {
         let (reply, filtered) = reply_and_filtered();
         let length = filtered.len().cast_signed();
         let socket = with_datagrams(&[&reply, &reply]);
-        let seen = receive(socket.as_raw_fd(), 500, libc::MSG_PEEK, LISTED);
+        let seen = receive(socket.as_raw_fd(), 500, libc::MSG_PEEK);
         assert_eq!(seen, (length, filtered.clone()), "peeked at");
-        assert_eq!(receive(socket.as_raw_fd(), 500, 0, LISTED), (length, filtered), "received");
-        let seen = receive(socket.as_raw_fd(), 500, 0, "other.example.com");
+        assert_eq!(receive(socket.as_raw_fd(), 500, 0), (length, filtered), "received");
+        let seen = listing(|_| false, || receive(socket.as_raw_fd(), 500, 0));
         assert_eq!(seen, (reply.len().cast_signed(), reply), "of a name that is not listed");
     }
 
@@ -562,7 +567,7 @@ mod tests {
         wanted[11] = 0;
         let socket = with_datagrams(&[&reply, &reply]);
         for flags in [0, libc::MSG_TRUNC] {
-            let seen = receive(socket.as_raw_fd(), 80, flags, LISTED);
+            let seen = receive(socket.as_raw_fd(), 80, flags);
             assert_eq!(seen, (question.cast_signed(), wanted.clone()), "with flags {flags:#x}");
         }
     }
@@ -573,14 +578,14 @@ mod tests {
         let as_it_is = (reply.len().cast_signed(), reply.clone());
         let (datagrams, sender) = UnixDatagram::pair().expect("a pair of sockets");
         sender.send(&reply).expect("a datagram");
-        assert_eq!(receive(datagrams.as_raw_fd(), 500, 0, LISTED), as_it_is, "AF_UNIX");
+        assert_eq!(receive(datagrams.as_raw_fd(), 500, 0), as_it_is, "AF_UNIX");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a socket");
         let address = listener.local_addr().expect("its address");
         let mut sender = TcpStream::connect(address).expect("a connection");
         sender.write_all(&reply).expect("it can be written to");
         let (stream, _) = listener.accept().expect("a connection");
         stream.peek(&mut [0]).expect("the bytes are there");
-        assert_eq!(receive(stream.as_raw_fd(), 500, 0, LISTED), as_it_is, "TCP");
+        assert_eq!(receive(stream.as_raw_fd(), 500, 0), as_it_is, "TCP");
     }
 
     #[test]
@@ -601,7 +606,7 @@ mod tests {
                 (*state).servers = servers;
                 (*state).sockets = sockets;
             }
-            let (_, seen) = receive(descriptor, 500, 0, LISTED);
+            let (_, seen) = receive(descriptor, 500, 0);
             let wanted = if is_of_libc { &reply } else { &filtered };
             assert_eq!(seen, *wanted, "{servers} servers, sockets {sockets:?}");
         }
@@ -638,8 +643,7 @@ mod tests {
                     assert_eq!(cut, size < reply.len(), "cut by the kernel");
                     received
                 };
-                let is_listed = |name: &[u8]| name == LISTED.as_bytes();
-                let result = filter_message(call, descriptor, header, 0, Some(is_listed));
+                let result = filter_message(call, descriptor, header, 0);
                 (result, (*header).msg_flags)
             };
             assert_eq!((result, flags), (length.cast_signed(), 0), "result and flags, {size}");
@@ -662,7 +666,7 @@ mod tests {
         // SAFETY: recvmmsg(2) into a vector of six.
         let count = unsafe {
             let call = || libc::recvmmsg(descriptor, pointer, 6, flags, std::ptr::null_mut());
-            filter_messages(call, descriptor, pointer, 6, flags, Some(|_: &[u8]| true))
+            filter_messages(call, descriptor, pointer, 6, flags)
         };
         assert_eq!(count, 5, "messages");
         let wanted = [&filtered[..], b"x", &filtered, &[], &other];
@@ -686,11 +690,10 @@ mod tests {
         {
             let mut answer = reply.clone();
             state.fill(0);
-            let is_listed = Some(|name: &[u8]| name == LISTED.as_bytes());
             // SAFETY: the buffer has the answer, and the state the size of libc's.
             let result = unsafe {
                 let (state, answer) = (state.as_mut_ptr().cast(), answer.as_mut_ptr());
-                filter_answer(|| answered, state, answer, whole, makes_question, is_listed)
+                filter_answer(|| answered, state, answer, whole, makes_question)
             };
             assert_eq!(result, wanted, "{answered}, makes the question: {makes_question}");
             let is_filtered = answered == whole;
@@ -705,47 +708,34 @@ mod tests {
     fn an_error_and_what_came_with_one_are_left_alone() {
         let (reply, _) = reply_and_filtered();
         let socket = with_datagrams(&[&reply]);
-        let seen = receive(socket.as_raw_fd(), 500, libc::MSG_PEEK, LISTED);
+        let seen = receive(socket.as_raw_fd(), 500, libc::MSG_PEEK);
         assert_ne!(seen.0, reply.len().cast_signed(), "it would be changed");
-        let is_listed = |_: &[u8]| -> bool { panic!("it is looked up") };
         let mut buffer = reply.clone();
         let (pointer, length) = (buffer.as_mut_ptr().cast(), buffer.len());
         let received = length.cast_signed();
         let descriptor = socket.as_raw_fd();
         let nowhere = std::ptr::dangling_mut();
         // SAFETY: the buffer has as many bytes as were received; where nothing was, none is read.
-        unsafe {
-            for flags in [libc::MSG_ERRQUEUE, libc::MSG_OOB] {
-                let seen = super::filter_buffer(
-                    || received,
-                    descriptor,
-                    pointer,
-                    length,
-                    flags,
-                    Some(is_listed),
-                );
-                assert_eq!(seen, received, "with flags {flags:#x}");
-            }
-            for result in [-1, 0] {
-                let seen = super::filter_buffer(
-                    || result,
-                    descriptor,
-                    nowhere,
-                    length,
-                    0,
-                    Some(is_listed),
-                );
-                assert_eq!(seen, result, "recv");
-                let seen =
-                    filter_message(|| result, descriptor, nowhere.cast(), 0, Some(is_listed));
-                assert_eq!(seen, result, "recvmsg");
-            }
-            for result in [-1, 0] {
-                let seen =
-                    filter_messages(|| result, descriptor, nowhere.cast(), 3, 0, Some(is_listed));
-                assert_eq!(seen, result, "recvmmsg");
-            }
-        }
+        listing(
+            |_| panic!("it is looked up"),
+            || unsafe {
+                for flags in [libc::MSG_ERRQUEUE, libc::MSG_OOB] {
+                    let seen =
+                        super::filter_buffer(|| received, descriptor, pointer, length, flags);
+                    assert_eq!(seen, received, "with flags {flags:#x}");
+                }
+                for result in [-1, 0] {
+                    let seen = super::filter_buffer(|| result, descriptor, nowhere, length, 0);
+                    assert_eq!(seen, result, "recv");
+                    let seen = filter_message(|| result, descriptor, nowhere.cast(), 0);
+                    assert_eq!(seen, result, "recvmsg");
+                }
+                for result in [-1, 0] {
+                    let seen = filter_messages(|| result, descriptor, nowhere.cast(), 3, 0);
+                    assert_eq!(seen, result, "recvmmsg");
+                }
+            },
+        );
         assert_eq!(buffer, reply, "the buffer");
     }
 }

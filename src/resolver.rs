@@ -99,31 +99,34 @@ impl Lookup {
     /// The lookup of a listed host: libc's answer for the same host without any IPv6 address.
     fn without_ipv6(self, hints: addrinfo) -> c_int {
         match hints.ai_family {
-            libc::AF_UNSPEC => {
-                let ipv4 = addrinfo { ai_family: libc::AF_INET, ..hints };
-                let status = self.ask_with(&ipv4);
-                if matches!(status, libc::EAI_NONAME | libc::EAI_NODATA | EAI_ADDRFAMILY)
-                    && ipv4.ai_flags & libc::AI_ADDRCONFIG != 0
-                    && !self.machine_has(libc::AF_INET)
-                {
-                    return self.on_a_machine_without_ipv4(hints);
-                }
-                self.warn_if_no_ipv4(status, &ipv4)
-            }
-            libc::AF_INET6 if hints.ai_flags & libc::AI_V4MAPPED != 0 => {
-                self.mapped_addresses(&hints)
-            }
-            libc::AF_INET6 => self.no_addresses(&hints),
+            libc::AF_UNSPEC => self.ipv4_addresses(hints),
+            libc::AF_INET6 => self.ipv6_addresses(&hints),
             _ => self.ask_with(&hints),
         }
     }
 
-    /// `AF_INET6` with `AI_V4MAPPED`: all addresses as IPv6, of which the mapped ones stay. They are
+    /// Any family: the IPv4 addresses.
+    fn ipv4_addresses(self, hints: addrinfo) -> c_int {
+        let ipv4 = addrinfo { ai_family: libc::AF_INET, ..hints };
+        let status = self.ask_with(&ipv4);
+        if matches!(status, libc::EAI_NONAME | libc::EAI_NODATA | EAI_ADDRFAMILY)
+            && hints.ai_flags & libc::AI_ADDRCONFIG != 0
+            && !self.machine_has(libc::AF_INET)
+        {
+            return self.on_a_machine_without_ipv4(hints);
+        }
+        self.warn_if_no_ipv4(status, &ipv4)
+    }
+
+    /// `AF_INET6`: none, or with `AI_V4MAPPED` all addresses as IPv6, of which the mapped ones stay. They are
     /// IPv4 on the wire.
     ///
     /// The IPv6 question is asked here, as no call makes libc map addresses of its choice. POSIX lets
     /// any part of the list be freed by itself, and both libcs' freeaddrinfo(3) do.
-    fn mapped_addresses(self, hints: &addrinfo) -> c_int {
+    fn ipv6_addresses(self, hints: &addrinfo) -> c_int {
+        if hints.ai_flags & libc::AI_V4MAPPED == 0 {
+            return self.no_addresses(hints);
+        }
         let all = addrinfo { ai_flags: hints.ai_flags | libc::AI_ALL, ..*hints };
         let mut list = null_mut();
         let status = Self { result: &raw mut list, ..self }.ask_with(&all);
@@ -176,12 +179,12 @@ impl Lookup {
     /// Any family with `AI_ADDRCONFIG` on a machine without IPv4: libc asks for IPv6 only. If there is none
     /// either, glibc asks for both, and musl for nothing.
     fn on_a_machine_without_ipv4(self, hints: addrinfo) -> c_int {
-        let ipv6 = addrinfo { ai_family: libc::AF_INET6, ..hints };
         if !process::is_glibc() || self.machine_has(libc::AF_INET6) {
-            return self.without_ipv6(ipv6);
+            return self.ipv6_addresses(&addrinfo { ai_family: libc::AF_INET6, ..hints });
         }
         let ai_flags = hints.ai_flags & !libc::AI_ADDRCONFIG;
-        let status = self.without_ipv6(addrinfo { ai_flags, ..hints });
+        let ipv4 = addrinfo { ai_flags, ai_family: libc::AF_INET, ..hints };
+        let status = self.warn_if_no_ipv4(self.ask_with(&ipv4), &ipv4);
         // SAFETY: after success the result is a list of libc's.
         unsafe {
             let mut next = if status == 0 { *self.result } else { null_mut() };

@@ -1,9 +1,10 @@
 /*
- * How much stack connect takes: stack thread|signal MORE [new|own]
+ * How much stack connect or recv takes: stack thread|signal MORE [new|own|reply]
  *
  * thread: on a thread with the smallest stack (PTHREAD_STACK_MIN). signal: in a handler on the smallest
  * alternate stack (MINSIGSTKSZ; the kernel says how much that is). MORE bytes come on top of it. Below the stack
- * is a page that kills. own: the program has switched keepalive on and set an idle time. Prints how many bytes connect took.
+ * is a page that kills. own: the program has switched keepalive on and set an idle time. reply: it does not connect, but
+ * receives a reply to AAAA for dual.example.com. Prints what became of it and how many bytes the call took.
  */
 #include "guest.h"
 #include <limits.h>
@@ -22,6 +23,8 @@ static struct sockaddr_in port;
 static unsigned char *lowest; /* of the stack in use */
 static long taken;
 static int keepalive, own;
+static int receiver = -1; /* has a reply, if that is what is measured */
+static ssize_t received;
 
 static unsigned char *make_stack(size_t size)
 {
@@ -44,7 +47,24 @@ static void set_own(int fd)
         fail("setsockopt");
 }
 
-/* Connects, and notes how far below this frame the stack is not painted any more. */
+static char reply[] = "\x12\x34\x81\x80\0\1\0\1\0\0\0\0\4dual\7example\3com\0\0\34\0\1"
+                      "\300\14\0\34\0\1\0\0\0\74\0\20 \1\15\270\0\0\0\0\0\0\0\0\0\0\0\1";
+
+/* A socket that a reply has been sent to. */
+static int with_reply(void)
+{
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t length = sizeof address;
+    int fd = socket(AF_INET, SOCK_DGRAM, 0);
+
+    if (fd < 0 || bind(fd, (struct sockaddr *)&address, length) != 0 ||
+        getsockname(fd, (struct sockaddr *)&address, &length) != 0 ||
+        sendto(fd, reply, sizeof reply - 1, 0, (struct sockaddr *)&address, length) < 0)
+        fail("a reply");
+    return fd;
+}
+
+/* Connects or receives, and notes how far below this frame the stack is not painted any more. */
 static __attribute__((noinline)) void measure(void)
 {
     unsigned char *frame = __builtin_frame_address(0), *at = lowest;
@@ -52,8 +72,12 @@ static __attribute__((noinline)) void measure(void)
 
     if (own)
         set_own(fd);
-    connect(fd, (struct sockaddr *)&port, sizeof port);
-    keepalive = keepalive_of(fd);
+    if (receiver >= 0) {
+        received = recv(receiver, reply, sizeof reply, 0);
+    } else {
+        connect(fd, (struct sockaddr *)&port, sizeof port);
+        keepalive = keepalive_of(fd);
+    }
     while (*at == PAINT)
         at++;
     taken = frame - at;
@@ -87,8 +111,12 @@ int main(int argc, char **argv)
     size_t more = argc > 2 ? (size_t)atoi(argv[2]) : 0;
 
     own = argc > 3 && strcmp(argv[3], "own") == 0;
+    if (argc > 3 && strcmp(argv[3], "reply") == 0)
+        receiver = with_reply();
     port = loopback(NULL);
-    refused(&port); /* the lazy binding of this program's own calls is done */
+    /* The lazy binding of this program's own calls is done. */
+    refused(&port);
+    recv(bound, reply, 0, MSG_DONTWAIT);
     set_own(bound);
     if (argc >= 2 && strcmp(argv[1], "thread") == 0) {
         long least = sysconf(_SC_THREAD_STACK_MIN);
@@ -119,6 +147,9 @@ int main(int argc, char **argv)
         sigaction(SIGUSR1, &action, NULL);
         raise(SIGUSR1);
     }
-    printf("keepalive %s, %ld bytes\n", keepalive == 1 ? "on" : "off", taken);
+    if (receiver >= 0)
+        printf("received %zd, %ld bytes\n", received, taken);
+    else
+        printf("keepalive %s, %ld bytes\n", keepalive == 1 ? "on" : "off", taken);
     return 0;
 }

@@ -215,6 +215,27 @@ fn connect_fits_on_the_smallest_stacks_and_a_log_line_on_the_usual_ones() {
     });
 }
 
+/// The first reply builds the list, which takes most of it.
+#[test]
+fn a_dns_reply_takes_at_most_3_kib_of_stack() {
+    in_each_architecture(|environment| {
+        let program = environment.program("stack");
+        let taken = |command: Command, received: u32| -> u32 {
+            let output = output(&mut with(command, ["thread", "4096", "reply"]));
+            let bytes = output
+                .strip_prefix(&format!("received {received}, "))
+                .and_then(|rest| rest.strip_suffix(" bytes\n")?.parse().ok());
+            bytes.unwrap_or_else(|| panic!("wanted received {received}, N bytes: {output:?}"))
+        };
+        let bare = taken(environment.bare(&program), 62);
+        let listed = [("IPV4_ONLY", "dual.example.com")];
+        let shimmed = taken(environment.shimmed(&program, &listed), 34);
+        let seen = format!("recv takes {bare} bytes bare, {shimmed} with the shim");
+        println!("{seen}");
+        assert!(shimmed - bare <= 3072, "3072 more are wanted at most: {seen}");
+    });
+}
+
 /// In time of the process itself, as ratios: a list that is searched one by one would take a hundred
 /// times as long where it is a hundred times as long, and one that is built so ten thousand times.
 #[test]

@@ -193,6 +193,8 @@ struct Place {
 
 /// Makes each compression pointer say where its target will be once the gaps are closed; `None` if there are too
 /// many records, or a target is no label of a name that stays.
+// Out of line: its table is not on the stack while a name is looked up.
+#[inline(never)]
 fn fix_pointers(message: &mut [u8], question: &Question) -> Option<()> {
     let mut table = [Place { start: 0, gone: 0, stays: false }; MOST_RECORDS];
     let mut count = 0;
