@@ -88,10 +88,16 @@ otherwise. --rescue exits with 0 if nothing is left to rescue, 1 otherwise.
 Example:
   egress-shim --ipv4-only api.openai.com --keepalive idle=45 -- python3 app.py";
 
+const VERSION: &str = env!("CARGO_PKG_VERSION");
+
+/// The answer to `--version`; `-V` gives the version alone.
+const LONG_VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("BUILD"), ")");
+
 /// The definition of the command line.
 pub fn definition() -> Command {
     let mut command = Command::new("egress-shim")
-        .version(env!("CARGO_PKG_VERSION"))
+        .version(VERSION)
+        .long_version(LONG_VERSION)
         .about(ABOUT)
         .override_usage(USAGE)
         .help_template(TEMPLATE)

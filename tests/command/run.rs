@@ -802,10 +802,12 @@ fn help_names_every_setting_and_fits_on_a_terminal() {
 
 #[test]
 fn its_version_is_the_packages() {
-    for option in ["--version", "-V"] {
-        let version = output(&mut shim(&[option]));
-        assert_eq!(version, concat!("egress-shim ", env!("CARGO_PKG_VERSION"), "\n"));
-    }
+    const VERSION: &str = concat!("egress-shim ", env!("CARGO_PKG_VERSION"));
+    assert_eq!(output(&mut shim(&["-V"])), format!("{VERSION}\n"));
+    // The commit stands before the target in what scripts/build-portable builds.
+    let target = format!("{}-unknown-linux-gnu)\n", std::env::consts::ARCH);
+    let long = output(&mut shim(&["--version"]));
+    assert!(long.starts_with(&format!("{VERSION} (")) && long.ends_with(&target), "{long}");
 }
 
 #[test]
@@ -921,7 +923,7 @@ fn the_command_for_aarch64_preloads_the_library_beside_it() {
     let Some(environment) = Environment::emulated() else { return };
     let command = environment.library.with_file_name("egress-shim");
     let version = format!("egress-shim {}\n", env!("CARGO_PKG_VERSION"));
-    programs::expect_says(programs::with(environment.bare(&command), ["--version"]), &version);
+    programs::expect_says(programs::with(environment.bare(&command), ["-V"]), &version);
 
     // The kernel has no way to run a program of the root, so COMMAND is qemu with that program.
     let curl = environment.bare(environment.installed("/usr/bin/curl"));

@@ -129,6 +129,29 @@ fn the_readmes_commands_reach_api_openai_com_over_ipv4() {
     }
 }
 
+/// The README's first commands, in a clone; its last two are what CI runs too.
+#[test]
+fn the_readmes_first_commands_are_those_that_ci_runs_in_a_clone() {
+    let [demo, tests] = [0, 1].map(|number| commands("Try it", number));
+    let [clone, demo] = &demo[..] else { panic!("a clone and the demo: {demo:?}") };
+    let [tests] = &tests[..] else { panic!("the tests: {tests:?}") };
+    let directory = Scratch::new();
+    let mut shell = sh(&format!("{clone}\npwd; git log --format=%h -1"), &[]);
+    let cloned = done(shell.env("REPOSITORY", ROOT).current_dir(&*directory)).0;
+    let head = done(command("git").args(["-C", ROOT, "log", "--format=%h", "-1"])).0;
+    expect(
+        "directory and commit",
+        cloned,
+        format!("{}\n{head}", directory.join("egress-shim").display()),
+    );
+    let ci = file(".ci/run");
+    for command in [demo, tests] {
+        let script = command.split('#').next().unwrap_or_default().trim();
+        assert!(directory.join("egress-shim").join(script).is_file(), "{script} is in the clone");
+        assert!(ci.lines().any(|line| line == script), ".ci/run runs {script}");
+    }
+}
+
 /// The figures of the README's table are those of the run that scripts/demo has drawn.
 #[test]
 fn the_picture_of_the_demo_and_the_readmes_table_show_the_same_run() {
@@ -261,9 +284,8 @@ fn links_and_paths_of_the_docs_lead_somewhere() {
 
 #[test]
 fn the_version_is_the_same_everywhere() {
-    let version =
-        done(command(Path::new(ROOT).join("target/release/egress-shim")).arg("--version")).0;
-    expect("--version", version, format!("egress-shim {VERSION}\n"));
+    let version = done(command(Path::new(ROOT).join("target/release/egress-shim")).arg("-V")).0;
+    expect("-V", version, format!("egress-shim {VERSION}\n"));
     for (name, line) in [
         (MANUAL, format!("\"egress-shim {VERSION}\"")),
         ("examples/kubernetes/kustomization.yaml", format!("newTag: {VERSION}\n")),

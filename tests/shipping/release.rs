@@ -67,6 +67,7 @@ fn of(lines: impl IntoIterator<Item = String>) -> BTreeSet<String> {
 fn the_same_sources_give_the_same_bytes_in_another_directory() {
     let script = "
         export SOURCE_DATE_EPOCH=$(git log -1 --format=%ct)
+        export EGRESS_SHIM_COMMIT=$(git describe --always --dirty --abbrev=12 --exclude='*')
         mkdir \"$1/target\"
         git ls-files -z --cached --others --exclude-standard | xargs -0 cp --parents -t \"$1\"
         cp -al target/zig target/debian-parts \"$1/target/\"
@@ -184,7 +185,10 @@ fn works(arch: &str, program: &Path, library: &Path) {
         emulated
     };
     let (version, _) = done(environment.bare(program).arg("--version"));
-    expect("--version", version, format!("egress-shim {VERSION}\n"));
+    let git = ["-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
+    let commit = done(command("git").args(git)).0;
+    let built = format!("(commit {}, {arch}-unknown-linux-gnu)", commit.trim_end());
+    expect("--version", version, format!("egress-shim {VERSION} {built}\n"));
 
     // The kernel has no way to run a program of another architecture, so COMMAND is then qemu with that program.
     let curl = environment.bare(environment.installed("/usr/bin/curl"));
