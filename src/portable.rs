@@ -39,33 +39,10 @@ unsafe extern "C" fn __wrap_dlsym(handle: *mut c_void, symbol: *const c_char) ->
 // A program for musl may ask at run time whether there is such a function, and must find none. musl passes over symbols
 // whose version is hidden, and glibc binds a program by the version that the program asks for.
 
-macro_rules! hidden_version {
-    ($name:literal, $version:literal) => {
-        #[cfg(target_arch = "x86_64")]
-        std::arch::global_asm!(concat!(".symver ", $name, ", ", $name, "@", $version));
-        #[cfg(target_arch = "aarch64")]
-        std::arch::global_asm!(concat!(".symver ", $name, ", ", $name, "@GLIBC_2.17"));
-    };
-    // The same on every architecture.
-    ($name:literal) => {
-        std::arch::global_asm!(concat!(".symver ", $name, ", ", $name, "@GLIBC_2.34"));
-    };
-}
+// The versions are those of the lines "export" in tests/elf.golden, of which scripts/build-portable makes directives for
+// the assembler: they differ between architectures.
 
-hidden_version!("__recv_chk", "GLIBC_2.4");
-hidden_version!("__recvfrom_chk", "GLIBC_2.4");
-hidden_version!("__res_query", "GLIBC_2.2.5");
-hidden_version!("__res_search", "GLIBC_2.2.5");
-hidden_version!("__res_querydomain", "GLIBC_2.2.5");
-hidden_version!("__res_send", "GLIBC_2.2.5");
-hidden_version!("__res_nquery", "GLIBC_2.2.5");
-hidden_version!("__res_nsearch", "GLIBC_2.2.5");
-hidden_version!("__res_nquerydomain", "GLIBC_2.2.5");
-hidden_version!("__res_nsend", "GLIBC_2.2.5");
-hidden_version!("res_nquery");
-hidden_version!("res_nsearch");
-hidden_version!("res_nquerydomain");
-hidden_version!("res_nsend");
+std::arch::global_asm!(include_str!(env!("EGRESS_SHIM_VERSIONS")));
 
 // --- The unwinder ------------------------------------------------------------------------------------
 //
