@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 
 use super::{Client, Server};
-use crate::harness::run::stdout;
+use crate::harness::ROOT;
+use crate::harness::run::{stderr, stdout};
 
 /// What could not be made, and why.
 pub type Unmade = BTreeMap<&'static str, String>;
@@ -68,11 +69,11 @@ pub fn make_clients(clients: &[Client]) -> Unmade {
 }
 
 pub fn made(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("target/clients").join(name)
+    Path::new(ROOT).join("target/clients").join(name)
 }
 
 pub fn source(name: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients").join(name)
+    Path::new(ROOT).join("tests/clients").join(name)
 }
 
 /// Why a client cannot be tried; none when it can.
@@ -107,7 +108,7 @@ fn succeed(command: &mut Command) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("{command:?}: {}", String::from_utf8_lossy(&output.stderr)))
+    Err(format!("{command:?}: {}", stderr(&output)))
 }
 
 fn make_venv() -> Result<(), String> {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::{COMMAND, LIBRARY, Process, Public, bare, last, output, run};
 use crate::harness::lab::{Host, Lab};
-use crate::harness::run::{end_with_this_thread, run_for};
+use crate::harness::run::{end_with_this_thread, run_for, stdout};
 
 /// What becomes of one who follows the line.
 enum Ends {
@@ -196,7 +196,7 @@ fn follow(lab: &Lab, scratch: &Public, number: usize, stuck: &Stuck) {
             followed.args(["-c", words]).envs([SECONDS]);
             let output = run_for(lab.on(Host::Client, &mut followed), Duration::from_secs(40));
             let output = output.unwrap_or_else(|| panic!("{name}: it hangs all the same: {line}"));
-            let text = String::from_utf8_lossy(&output.stdout);
+            let text = stdout(&output);
             assert!(text.contains("answer"), "{name}: {words}: {output:?}");
         }
     }

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::run::without_settings;
 use super::{ROOT, skip};
 
 /// A name, and what makes the environment, which may ask for what has been built.
@@ -162,7 +163,7 @@ impl Environment {
 
     /// This machine's glibc with the library of `scripts/build-portable`, which the next two have too.
     pub fn shipped() -> Self {
-        let library = built(&format!("dist/{ARCH}/libegress_shim.so"));
+        let library = shipped("libegress_shim.so");
         Self { name: "glibc-shipped", library, ..Self::here() }
     }
 
@@ -372,13 +373,7 @@ impl Environment {
         let (first, others) = words.split_first().expect("there is the program at least");
         let mut command = Command::new(first);
         command.args(others);
-        for (name, _) in std::env::vars_os() {
-            let name_bytes = name.as_encoded_bytes();
-            if name_bytes.starts_with(b"EGRESS_SHIM") || name_bytes.starts_with(b"LD_") {
-                command.env_remove(name);
-            }
-        }
-        command.stdin(Stdio::null());
+        without_settings(&mut command).stdin(Stdio::null());
         command
     }
 
@@ -411,6 +406,11 @@ fn built(path: &str) -> PathBuf {
     let path = Path::new(ROOT).join(path);
     assert!(path.exists(), "{} is missing: run scripts/test", path.display());
     path
+}
+
+/// A file of `scripts/build-portable` for this machine.
+pub fn shipped(name: &str) -> PathBuf {
+    built(&format!("dist/{ARCH}/{name}"))
 }
 
 /// The version of the glibc that this program runs on.

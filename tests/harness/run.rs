@@ -26,6 +26,28 @@ pub fn with<S: AsRef<OsStr>>(
     command
 }
 
+/// A user without privileges, and a group.
+pub const NOBODY: u32 = 65534;
+pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/// A command with an environment of its own, which holds PATH and nothing else.
+pub fn bare(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("PATH", PATH).current_dir("/").stdin(Stdio::null());
+    command
+}
+
+/// Takes the surroundings' settings and preloads out of a command's environment.
+pub fn without_settings(command: &mut Command) -> &mut Command {
+    for (name, _) in std::env::vars_os() {
+        let bytes = name.as_encoded_bytes();
+        if bytes.starts_with(b"EGRESS_SHIM") || bytes.starts_with(b"LD_") {
+            command.env_remove(name);
+        }
+    }
+    command
+}
+
 /// Runs a command to its end.
 #[track_caller]
 pub fn run(command: &mut Command) -> Output {
@@ -148,6 +170,11 @@ pub fn result(status: libc::c_int) -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Has a command run as a user without privileges.
+pub fn as_nobody(command: &mut Command) -> &mut Command {
+    command.uid(NOBODY).gid(NOBODY)
+}
+
 /// Sets a resource limit for a command.
 pub fn limit(
     command: &mut Command,
@@ -210,5 +237,27 @@ impl Waiting {
         let status = self.child.wait().expect("it can be waited for");
         assert!(status.success(), "the program ends well: {status}");
         output
+    }
+}
+
+/// A process that goes with the test.
+pub struct Process(pub Child);
+
+impl Process {
+    pub fn start(command: &mut Command) -> Self {
+        end_with_this_thread(command);
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self(command.spawn().expect("it starts"))
+    }
+
+    pub fn id(&self) -> String {
+        self.0.id().to_string()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
     }
 }

@@ -10,7 +10,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
 use super::{BARE, LISTED, NAMES, SHIMMED, expect_cured, expect_in_lab, run_in_lab};
 use crate::harness::environment::preload;
@@ -157,8 +157,8 @@ fn h13_ld_audit_with_a_library_and_without() {
         shimmed.env("LD_AUDIT", "/nonexistent/audit.so");
         let shimmed = run_in_lab(shimmed);
         assert_eq!((stdout(&bare), stdout(&shimmed)), (BARE.to_owned(), SHIMMED.to_owned()));
-        let errors = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
-        expect("", errors(&shimmed), errors(&bare));
+
+        expect("", stderr(&shimmed), stderr(&bare));
 
         let audit = environment.shared_library("audit");
         expect_cured(environment, &show, |command| _ = command.env("LD_AUDIT", &audit));
@@ -430,7 +430,7 @@ fn h24_a_program_that_changes_its_root_before_the_first_lookup() {
         let settings = [("IPV4_ONLY", "dual.example.com"), ("IPV4_ONLY_FILE", list)];
         let seen = run_in_lab(arguments(environment.shimmed(&program, &settings)));
         expect(format!("in {environment}"), stdout(&seen), says("on 60/60/5", ["4", "46"]));
-        let errors = String::from_utf8_lossy(&seen.stderr).into_owned();
+        let errors = stderr(&seen);
         let one = errors.lines().count() == 1
             && errors.starts_with("egress-shim: EGRESS_SHIM_IPV4_ONLY_FILE")
             && errors.contains(list);

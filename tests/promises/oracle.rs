@@ -15,7 +15,7 @@ use libc::{
 };
 
 use crate::harness::lab::{Host, Lab};
-use crate::harness::run::stdout;
+use crate::harness::run::{stderr, stdout};
 use crate::harness::{Environment, expect};
 
 /// The names in the lab's DNS.
@@ -187,7 +187,7 @@ pub fn start(lab: &Lab, mut command: Command, calls: &[Call]) -> Child {
 /// The answers of what [`start`] has started.
 pub fn finish(child: Child, calls: &[Call]) -> Answers {
     let output = child.wait_with_output().expect("tests/programs/resolve ends");
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let errors = stderr(&output);
     let lines = stdout(&output).lines().map(str::to_owned).collect::<Vec<_>>();
     assert!(
         output.status.success(),

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 
-use crate::harness::run::stdout;
+use crate::harness::run::{stderr, stdout};
 use crate::harness::scratch::text;
 use crate::harness::strace::system_calls;
 use crate::harness::{Environment, Scratch, expect, in_each_environment};
@@ -30,7 +30,7 @@ fn run(mut command: Command, what: &str) -> (Vec<Case>, String) {
         .args(what.split(' '))
         .output()
         .unwrap_or_else(|error| panic!("{command:?}: {error}"));
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let errors = stderr(&output);
     assert!(output.status.success(), "{command:?}: {}\n{errors}", output.status);
     let case = |line: &str| {
         let mut parts = line.split('\t').map(str::to_owned);

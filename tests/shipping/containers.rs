@@ -491,8 +491,8 @@ fn a_rescue_works_from_the_host_and_beside_a_container_and_not_in_it() {
     if !images() {
         return skip("rescues of containers", "no Docker engine answers");
     }
-    let command_ = format!("{ROOT}/dist/{}/egress-shim", std::env::consts::ARCH);
-    let mount = format!("--volume={command_}:/egress-shim:ro");
+    let built = super::shipped("egress-shim");
+    let mount = format!("--volume={}:/egress-shim:ro", built.display());
     let name = format!("{}-rescue", *PREFIX);
     let base = image("distroless-base");
     let mut start = docker();
@@ -521,7 +521,7 @@ fn a_rescue_works_from_the_host_and_beside_a_container_and_not_in_it() {
     assert!(code == Some(0) && said.contains(right), "{code:?} {said}");
 
     let process = done(docker().args(["inspect", "--format", "{{.State.Pid}}", &name])).0;
-    let mut on_the_host = command(&command_);
+    let mut on_the_host = command(&built);
     on_the_host.args(["--rescue", process.trim()]);
     let (code, said) = status(on_the_host);
     assert!(code == Some(0) && said.contains(right), "{code:?} {said}");

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::docs::{MANUAL, file};
-use super::{Manifest, command, documents, done, files, sh};
+use super::{Manifest, command, documents, done, files, sh, stderr};
 use crate::harness::{ROOT, Scratch, expect};
 
 const DROP_IN: &str = "examples/systemd/egress-shim.conf";
@@ -22,7 +22,7 @@ fn install(destination: &Scratch, arguments: &[&str]) -> Command {
 /// A command that must fail with these words on standard error.
 fn fails(command: &mut Command, words: &str) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} starts: {error}"));
-    let errors = String::from_utf8_lossy(&output.stderr);
+    let errors = stderr(&output);
     assert!(!output.status.success(), "{command:?} fails");
     assert!(errors.contains(words), "{command:?} says {words:?}: {errors}");
 }
@@ -164,7 +164,7 @@ fn systemd_has_nothing_to_say_of_the_drop_in() {
         let mut verify = command("systemd-analyze");
         let output = verify.args(["verify", "--man=no"]).arg(&service).output();
         let output = output.expect("systemd-analyze starts");
-        String::from_utf8_lossy(&output.stderr).into_owned()
+        stderr(&output)
     };
     let drop_in = file(DROP_IN);
     assert_eq!(verify(&drop_in), "");
@@ -206,7 +206,7 @@ fn each_line_of_kubernetes_settings_arrives_and_an_unknown_one_is_refused() {
     let scratch = Scratch::new();
     done(sh("cp -r examples/kubernetes/. \"$1\"", &[&scratch]).current_dir(ROOT));
     let settings = fs::read_to_string(scratch.join(SETTINGS)).expect("it is there");
-    let built = Path::new(ROOT).join("dist").join(std::env::consts::ARCH).join("egress-shim");
+    let built = super::shipped("egress-shim");
     let run = |more: &str| {
         scratch.file(SETTINGS, format!("{settings}  - {more}\n"));
         let manifest = Manifest::of(scratch.to_str().expect("its path is UTF-8"))?;
@@ -219,7 +219,7 @@ fn each_line_of_kubernetes_settings_arrives_and_an_unknown_one_is_refused() {
         let variables = manifest.get("init-env");
         init.envs(variables.iter().filter_map(|variable| variable.split_once('=')));
         let output = init.args(["--", "true"]).output().expect("it starts");
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        let errors = stderr(&output);
         let arrived = variables.contains(&more) && manifest.get("env").contains(&more);
         Some((arrived, output.status.code(), errors))
     };

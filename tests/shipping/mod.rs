@@ -17,27 +17,20 @@ use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use crate::harness::environment::shipped;
+use crate::harness::run::{said, stderr, stdout, without_settings};
 use crate::harness::{ROOT, skip};
 
 /// The library that is shipped.
 pub fn library() -> PathBuf {
-    let library =
-        Path::new(ROOT).join("dist").join(std::env::consts::ARCH).join("libegress_shim.so");
-    assert!(library.exists(), "{} is not built: run scripts/build-portable", library.display());
-    library
+    shipped("libegress_shim.so")
 }
 
 /// A command without settings or preloads of the surroundings.
 pub fn command(program: impl AsRef<Path>) -> Command {
     let mut command = Command::new(program.as_ref());
-    for (name, _) in std::env::vars_os() {
-        let bytes = name.as_encoded_bytes();
-        let ours = bytes.starts_with(b"EGRESS_SHIM") || bytes.starts_with(b"LD_");
-        if ours || name == "PREFIX" || name == "DESTDIR" {
-            command.env_remove(name);
-        }
-    }
-    command.stdin(Stdio::null());
+    without_settings(&mut command).stdin(Stdio::null());
+    command.env_remove("PREFIX").env_remove("DESTDIR");
     command
 }
 
@@ -51,10 +44,8 @@ pub fn sh(script: &str, arguments: &[&Path]) -> Command {
 /// What a command wrote to standard output and standard error; it must succeed.
 pub fn done(command: &mut Command) -> (String, String) {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?} starts: {error}"));
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, err) = (text(&output.stdout), text(&output.stderr));
-    assert!(output.status.success(), "{command:?}: {}\n{out}{err}", output.status);
-    (out, err)
+    assert!(output.status.success(), "{command:?}: {}", said(&output));
+    (stdout(&output), stderr(&output))
 }
 
 /// The files in a directory, as `MODE PATH`, sorted by path.
@@ -178,9 +169,8 @@ impl Manifest {
         stdin.write_all(rendered.as_bytes()).expect("it reads");
         drop(stdin);
         let output = child.wait_with_output().expect("it ends");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{directory}: {errors}\n{rendered}");
-        Some(Self::parse(&String::from_utf8_lossy(&output.stdout)))
+        assert!(output.status.success(), "{directory}: {}\n{rendered}", said(&output));
+        Some(Self::parse(&stdout(&output)))
     }
 
     /// Lines of KEY TAB VALUE...
