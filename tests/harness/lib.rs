@@ -10,6 +10,7 @@
     reason = "in a test a panic is how a failure is reported"
 )]
 
+pub mod architecture;
 pub mod environment;
 pub mod lab;
 pub mod log;

@@ -1,26 +1,34 @@
 //! The shipped files load everywhere, one for each architecture: held against `tests/elf.golden`, which
 //! says why each of its demands is there, and against musl's own list of symbols.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::harness::architecture::{Architecture, released};
 use crate::harness::{Environment, ROOT};
 
 /// An architecture, and its library.
 struct Shipped {
-    arch: &'static str,
+    architecture: Architecture,
     library: PathBuf,
 }
 
 /// What is shipped: nothing here is run, so it does not matter what this machine is.
-fn shipped() -> [Shipped; 2] {
-    ["x86_64", "aarch64"].map(|arch| {
-        let library = Path::new(ROOT).join("dist").join(arch).join("libegress_shim.so");
+fn shipped() -> impl Iterator<Item = Shipped> {
+    released().map(|architecture| {
+        let library = Path::new(ROOT).join("dist").join(architecture.name());
+        let library = library.join("libegress_shim.so");
         assert!(library.exists(), "{} is not built: run scripts/test", library.display());
-        Shipped { arch, library }
+        Shipped { architecture, library }
     })
+}
+
+/// The numbers of a version: `GLIBC_2.17` is later than `GLIBC_2.2.5`.
+fn numbers(version: &str) -> Option<Vec<u32>> {
+    let numbers = version.strip_prefix("GLIBC_").unwrap_or(version);
+    numbers.split('.').map(|number| number.parse().ok()).collect()
 }
 
 /// What a tool of Debian's package binutils says.
@@ -37,26 +45,43 @@ fn tool(name: &str, arguments: &[&str], file: &Path) -> String {
 }
 
 impl Shipped {
+    fn arch(&self) -> &'static str {
+        self.architecture.name()
+    }
+
     /// The golden lines of one kind, without their reasons: `NAME` or `NAME VERSION`.
     fn golden(&self, kind: &str) -> BTreeSet<String> {
         let text = Path::new(ROOT).join("tests/elf.golden");
         let text = fs::read_to_string(text).expect("it is there");
-        let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+        let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim_end());
         let of_kind = lines.filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' '));
-        // A line may end in the architecture that it is for.
-        let only = format!(" [{}]", self.arch);
-        let here = of_kind.map(str::trim_end).filter_map(|line| {
-            line.strip_suffix(&only).or_else(|| (!line.ends_with(']')).then_some(line))
+        // A line may end in the architectures that it is for, and of two with one name the first counts.
+        let here = of_kind.filter_map(|line| match line.strip_suffix(']') {
+            Some(line) => line.split_once(" [").and_then(|(line, only)| {
+                only.split(',').any(|it| it == self.arch()).then_some(line)
+            }),
+            None => Some(line),
         });
-        // aarch64 came to glibc with 2.17: no symbol there is of an older version.
-        let version = |word: &str| match self.arch {
-            "aarch64" if word.starts_with("GLIBC_") && word != "GLIBC_2.34" => {
-                "GLIBC_2.17".to_owned()
-            }
-            _ => word.to_owned(),
-        };
-        here.map(|line| line.split_whitespace().map(version).collect::<Vec<_>>().join(" "))
-            .collect()
+        let mut golden = BTreeMap::new();
+        for mut words in here.map(|line| line.split_whitespace().map(str::to_owned)) {
+            let name = words.next().expect("a line has a name");
+            let name = if name == "TLS" { self.architecture.get("tls").to_owned() } else { name };
+            golden.entry(name).or_insert_with(|| words.map(|word| self.version(word)).collect());
+        }
+        golden.remove("-");
+        let line =
+            |(name, version): (String, Vec<String>)| [vec![name], version].concat().join(" ");
+        golden.into_iter().map(line).collect()
+    }
+
+    /// The version that a name has here: no symbol is older than the architecture's first glibc.
+    fn version(&self, version: String) -> String {
+        let first = self.first();
+        if numbers(&version) < numbers(&first) { first } else { version }
+    }
+
+    fn first(&self) -> String {
+        format!("GLIBC_{}", self.architecture.get("glibc"))
     }
 
     fn symbols(&self) -> Vec<Symbol> {
@@ -79,7 +104,7 @@ impl Shipped {
         assert!(
             new.is_empty() && gone.is_empty(),
             "{}, {kind}: not in tests/elf.golden: {new:?}; only in tests/elf.golden: {gone:?}",
-            self.arch
+            self.arch()
         );
     }
 }
@@ -157,17 +182,11 @@ fn it_asks_for_no_symbol_but_the_golden_ones() {
 
 #[test]
 fn it_asks_for_no_version_newer_than_glibc_2_17() {
-    const OLDEST: (u32, u32) = (2, 17);
-    let newer = |version: &str| {
-        let number = version.strip_prefix("GLIBC_").unwrap_or(version);
-        let mut parts = number.split('.').map(str::parse);
-        match (parts.next(), parts.next()) {
-            (Some(Ok(major)), Some(Ok(minor))) => (major, minor) > OLDEST,
-            _ => true,
-        }
-    };
     for library in shipped() {
-        let arch = library.arch;
+        let arch = library.arch();
+        // An architecture that came to glibc later has no older one.
+        let latest = numbers(&library.version("GLIBC_2.17".to_owned()));
+        let newer = |version: &str| numbers(version).is_none_or(|version| Some(version) > latest);
         let strong = library.undefined().filter(|symbol| !symbol.weak && newer(&symbol.version));
         let strong: Vec<_> = strong.map(|Symbol { name, version, .. }| (name, version)).collect();
         assert!(strong.is_empty(), "{arch}: symbols of a newer glibc, or of none: {strong:?}");
@@ -199,7 +218,7 @@ fn every_symbol_that_it_asks_for_is_in_musl() {
         // The names for a 64-bit off_t, which are in Debian 12's musl, left it with 1.2.4.
         let missing: Vec<_> =
             strong.filter(|name| !in_musl.contains(name) || name.ends_with("64")).collect();
-        let arch = library.arch;
+        let arch = library.arch();
         assert!(missing.is_empty(), "{arch}: not in musl, or not in every musl: {missing:?}");
     }
 }
@@ -222,6 +241,11 @@ fn its_memory_is_written_or_executed_but_not_both() {
         assert_eq!(flags_of("GNU_RELRO"), ["R"], "relocated data is read-only afterwards");
         // Each is a mapping that a start pays for.
         assert_eq!(flags_of("LOAD"), ["RE", "RW"], "the segments");
+        let page: u32 = library.architecture.get("page").parse().expect("a number");
+        let begins = |line: &&str| line.trim_start().starts_with("LOAD");
+        for line in segments.lines().filter(begins) {
+            assert!(line.ends_with(&format!(" {page:#x}")), "each begins with a page: {line}");
+        }
         // The loader protects whole pages.
         let relro = segments.lines().find(|line| line.trim_start().starts_with("GNU_RELRO"));
         let words = relro.map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -268,7 +292,7 @@ fn it_is_small() {
         let most =
             library.golden("size").iter().map(|size| size.parse::<u64>().expect("a number")).sum();
         let size = fs::metadata(&library.library).expect("it is there").len();
-        assert!(size <= most, "{}: {size} bytes, at most {most}", library.arch);
+        assert!(size <= most, "{}: {size} bytes, at most {most}", library.arch());
     }
 }
 

@@ -1,14 +1,15 @@
 //! The scripts: each says what it is for, answers a mistake with a line that helps, and waits for others.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 use std::path::Path;
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use super::{command, done};
+use super::{command, done, sh};
+use crate::harness::architecture::{Architecture, architectures};
 use crate::harness::run::{run, stderr};
-use crate::harness::{ROOT, Scratch, expect};
+use crate::harness::{ROOT, Scratch, expect, skip};
 
 /// The executable files of scripts/ and tests/lab/.
 fn scripts() -> Vec<String> {
@@ -40,6 +41,43 @@ fn every_script_answers_help_and_a_mistake_with_a_line_that_helps() {
         assert!(helps && line.lines().count() == 1, "{script} {mistake}: {errors}");
         assert!(line.contains(mistake), "{script} says what is wrong: {errors}");
     }
+}
+
+#[test]
+fn build_portable_says_what_it_found_and_what_it_wants() {
+    let mistake = |build: &mut Command| {
+        let output = run(build);
+        assert!(!output.status.success(), "it fails: {output:?}");
+        stderr(&output)
+    };
+    let unknown = mistake(command(Path::new(ROOT).join("scripts/build-portable")).arg("mips"));
+    let names = architectures().map(Architecture::name).collect::<Vec<_>>().join(", ");
+    expect("mips", unknown, format!("scripts/architecture: mips: must be one of {names}\n"));
+
+    // What an update of one of Debian's suites leaves. Nothing is fetched, and the compiler that is given has no target.
+    let parts = Path::new(ROOT).join("target/debian-parts");
+    let got = fs::read_to_string(parts.join("got")).unwrap_or_default();
+    if !got.contains("rustc-web_") {
+        return skip("a standard library of another version", "Debian's compiler is not used here");
+    }
+    let checkout = Scratch::new();
+    done(
+        sh("cp --parents -r scripts target/zig/requirements.txt \"$1\"", &[&checkout])
+            .current_dir(ROOT),
+    );
+    let packages = fs::read_to_string(parts.join("packages")).expect("it is beside it");
+    checkout.file("target/debian-parts/packages", packages);
+    let is_std =
+        |line: &&str| line.starts_with("libstd-rust-web-dev_") && line.ends_with("_arm64.deb");
+    let std = got.lines().find(is_std).expect("it has arm64's");
+    let another = "libstd-rust-web-dev_1.2.3+dfsg1-1_arm64.deb";
+    checkout.file("target/debian-parts/got", got.replace(std, another));
+    let mut build = command(checkout.join("scripts/build-portable"));
+    let said = mistake(build.arg("aarch64").env("RUSTC", "true"));
+    let found =
+        "scripts/build-portable: libstd-rust-web-dev for arm64 is 1.2.3+dfsg1 and rustc-web is ";
+    assert!(said.starts_with(found) && said.contains("one version"), "{said}");
+    expect("lines", said.lines().count(), 1);
 }
 
 #[test]
