@@ -165,96 +165,93 @@ redhook::hook! {
 
 // The calls that a DNS reply may come by.
 
-redhook::hook! {
-    unsafe fn recv(
-        socket: c_int,
-        buffer: *mut c_void,
-        length: size_t,
-        flags: c_int
-    ) -> ssize_t => recv_without_ipv6 {
-        // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
-        unsafe {
-            let real = RECV.get();
-            let call = move || real(socket, buffer, length, flags);
-            replies::filter_buffer(call, socket, buffer, length, flags)
+/// A hook of such a call. Where no host is listed it is a test and a jump. Otherwise a function with the same arguments
+/// runs in its place, so that there is one frame of the library's during libc's call: a processor that predicts
+/// returns forgets them in the kernel, and each frame costs what the rest of the hook does.
+macro_rules! receiving {
+    (
+        $next:ident, $name:ident($($argument:ident: $type:ty),+) -> $result:ty => $hook:ident,
+        real: $real:expr,
+        $filter:ident($($filtered:ident),+)
+    ) => {
+        redhook::hook! {
+            unsafe fn $name($($argument: $type),+) -> $result => $hook {
+                #[inline(never)]
+                unsafe fn filtered($($argument: $type),+) -> $result {
+                    // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
+                    unsafe {
+                        let real = $real;
+                        replies::$filter(|| real($($argument),+), $($filtered),+)
+                    }
+                }
+                // SAFETY: as above.
+                unsafe {
+                    if let Some(real) = $next.known() && !replies::may_act() {
+                        return real($($argument),+);
+                    }
+                    filtered($($argument),+)
+                }
+            }
         }
-    }
+    };
 }
 
-redhook::hook! {
-    unsafe fn recvfrom(
+receiving! {
+    RECV, recv(socket: c_int, buffer: *mut c_void, length: size_t, flags: c_int) -> ssize_t => recv_without_ipv6,
+    real: RECV.get(),
+    filter_buffer(socket, buffer, length, flags)
+}
+
+receiving! {
+    RECVFROM, recvfrom(
         socket: c_int,
         buffer: *mut c_void,
         length: size_t,
         flags: c_int,
         address: *mut sockaddr,
         address_length: *mut socklen_t
-    ) -> ssize_t => recvfrom_without_ipv6 {
-        // SAFETY: as in `recv`.
-        unsafe {
-            let real = RECVFROM.get();
-            let call = move || real(socket, buffer, length, flags, address, address_length);
-            replies::filter_buffer(call, socket, buffer, length, flags)
-        }
-    }
+    ) -> ssize_t => recvfrom_without_ipv6,
+    real: RECVFROM.get(),
+    filter_buffer(socket, buffer, length, flags)
 }
 
-redhook::hook! {
-    unsafe fn recvmsg(
-        socket: c_int,
-        header: *mut msghdr,
-        flags: c_int
-    ) -> ssize_t => recvmsg_without_ipv6 {
-        // SAFETY: as in `recv`.
-        unsafe {
-            let real = RECVMSG.get();
-            let call = move || real(socket, header, flags);
-            replies::filter_message(call, socket, header, flags)
-        }
-    }
+receiving! {
+    RECVMSG, recvmsg(socket: c_int, header: *mut msghdr, flags: c_int) -> ssize_t => recvmsg_without_ipv6,
+    real: RECVMSG.get(),
+    filter_message(socket, header, flags)
 }
 
-redhook::hook! {
-    unsafe fn recvmmsg(
+receiving! {
+    RECVMMSG, recvmmsg(
         socket: c_int,
         vector: *mut mmsghdr,
         length: c_uint,
         flags: c_int,
         timeout: *mut timespec
-    ) -> c_int => recvmmsg_without_ipv6 {
-        // SAFETY: as in `recv`.
-        unsafe {
-            let real = RECVMMSG.get();
-            let call = move || real(socket, vector, length, flags, timeout);
-            replies::filter_messages(call, socket, vector, length, flags)
-        }
-    }
+    ) -> c_int => recvmmsg_without_ipv6,
+    real: RECVMMSG.get(),
+    filter_messages(socket, vector, length, flags)
 }
 
 // What glibc's headers make of recv and recvfrom where the size of the buffer is known
 // (_FORTIFY_SOURCE, feature_test_macros(7)). musl has no such function.
 
-redhook::hook! {
-    unsafe fn __recv_chk(
+receiving! {
+    RECV_CHK, __recv_chk(
         socket: c_int,
         buffer: *mut c_void,
         length: size_t,
         size: size_t,
         flags: c_int
-    ) -> ssize_t => recv_chk_without_ipv6 {
-        // SAFETY: as in `recv`.
-        unsafe {
-            let Some(real) = RECV_CHK.find() else {
-                return recv_without_ipv6(socket, buffer, within(length, size), flags);
-            };
-            let call = move || real(socket, buffer, length, size, flags);
-            replies::filter_buffer(call, socket, buffer, length, flags)
-        }
-    }
+    ) -> ssize_t => recv_chk_without_ipv6,
+    real: if let Some(real) = RECV_CHK.find() { real } else {
+        return recv_without_ipv6(socket, buffer, within(length, size), flags);
+    },
+    filter_buffer(socket, buffer, length, flags)
 }
 
-redhook::hook! {
-    unsafe fn __recvfrom_chk(
+receiving! {
+    RECVFROM_CHK, __recvfrom_chk(
         socket: c_int,
         buffer: *mut c_void,
         length: size_t,
@@ -262,17 +259,12 @@ redhook::hook! {
         flags: c_int,
         address: *mut sockaddr,
         address_length: *mut socklen_t
-    ) -> ssize_t => recvfrom_chk_without_ipv6 {
-        // SAFETY: as in `recv`.
-        unsafe {
-            let Some(real) = RECVFROM_CHK.find() else {
-                let length = within(length, size);
-                return recvfrom_without_ipv6(socket, buffer, length, flags, address, address_length);
-            };
-            let call = move || real(socket, buffer, length, size, flags, address, address_length);
-            replies::filter_buffer(call, socket, buffer, length, flags)
-        }
-    }
+    ) -> ssize_t => recvfrom_chk_without_ipv6,
+    real: if let Some(real) = RECVFROM_CHK.find() { real } else {
+        let length = within(length, size);
+        return recvfrom_without_ipv6(socket, buffer, length, flags, address, address_length);
+    },
+    filter_buffer(socket, buffer, length, flags)
 }
 
 /// The check of these two functions, for a libc that lacks them. Like glibc's, it ends a program that would overrun its

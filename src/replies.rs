@@ -7,7 +7,7 @@
 //!
 //! A message that is received in one part, as all resolvers receive it, is edited in place, and takes at most 3 KiB of
 //! stack. One in several parts is put together in a copy, of [`SMALL`] bytes on the stack or else in its own mapping.
-//! No allocation, no lock, no panic; with no allowlist the hook jumps to libc's function.
+//! No allocation, no lock, no panic; where no host is listed, the hook jumps to libc's function.
 
 use std::slice;
 
@@ -27,8 +27,13 @@ type IsListed = fn(&[u8]) -> bool;
 
 // --- What the hooks call -----------------------------------------------------------------------------
 //
-// Each takes libc's call, which it makes once. Inlined, so that the hook's own call of libc is a jump if nothing is
-// listed.
+// Each takes libc's call, which it makes once.
+
+/// Whether a reply may have to be filtered: unless it is known that no host is listed.
+#[inline]
+pub fn may_act() -> bool {
+    crate::state::may_list()
+}
 
 /// The result of a call into one buffer: recv(2) and recvfrom(2).
 ///
@@ -43,13 +48,11 @@ pub unsafe fn filter_buffer(
     flags: c_int,
 ) -> ssize_t {
     let Some(is_listed) = allowlist() else { return call() };
-    in_own_frame(move || {
-        let received = call();
-        let part = iovec { iov_base: buffer, iov_len: length };
-        let parts = Parts { first: &raw const part, count: 1 };
-        // SAFETY: the kernel has written to the buffer, up to its length, what it says it received.
-        unsafe { filter_received(socket, parts, flags, received, is_listed) }.unwrap_or(received)
-    })
+    let received = call();
+    let part = iovec { iov_base: buffer, iov_len: length };
+    let parts = Parts { first: &raw const part, count: 1 };
+    // SAFETY: the kernel has written to the buffer, up to its length, what it says it received.
+    unsafe { filter_received(socket, parts, flags, received, is_listed) }.unwrap_or(received)
 }
 
 /// The result of recvmsg(2). A message that was cut (`MSG_TRUNC`) and is changed fits now.
@@ -64,29 +67,27 @@ pub unsafe fn filter_message(
     flags: c_int,
 ) -> ssize_t {
     let Some(is_listed) = allowlist() else { return call() };
-    in_own_frame(move || {
-        let mut few = [NO_PART; FEW];
-        let before = Parts::read(&mut Readable::new(), header);
-        let before = before.map(|(parts, sum)| (parts.copied(&mut few), sum));
-        let received = call();
-        let parts = match before {
-            Some((parts, _)) if received > 0 && parts.count <= FEW => parts,
-            Some((_, sum)) if received > 0 => match Parts::read(&mut Readable::new(), header) {
-                Some((parts, now)) if now == sum => parts,
-                _ => return received,
-            },
+    let mut few = [NO_PART; FEW];
+    let before = Parts::read(&mut Readable::new(), header);
+    let before = before.map(|(parts, sum)| (parts.copied(&mut few), sum));
+    let received = call();
+    let parts = match before {
+        Some((parts, _)) if received > 0 && parts.count <= FEW => parts,
+        Some((_, sum)) if received > 0 => match Parts::read(&mut Readable::new(), header) {
+            Some((parts, now)) if now == sum => parts,
             _ => return received,
-        };
-        // SAFETY: the kernel has read the header, which the caller says it may write, and put the message into
-        // the parts that it had at the call.
-        unsafe {
-            let filtered = filter_received(socket, parts, flags, received, is_listed);
-            if filtered.is_some() {
-                clear_truncated(header);
-            }
-            filtered.unwrap_or(received)
+        },
+        _ => return received,
+    };
+    // SAFETY: the kernel has read the header, which the caller says it may write, and put the message into
+    // the parts that it had at the call.
+    unsafe {
+        let filtered = filter_received(socket, parts, flags, received, is_listed);
+        if filtered.is_some() {
+            clear_truncated(header);
         }
-    })
+        filtered.unwrap_or(received)
+    }
 }
 
 /// The result of recvmmsg(2).
@@ -102,31 +103,29 @@ pub unsafe fn filter_messages(
     flags: c_int,
 ) -> c_int {
     let Some(is_listed) = allowlist() else { return call() };
-    in_own_frame(move || {
-        let (readable, before) = read_vector(vector, length as usize);
-        let count = call();
-        let received = usize::try_from(count).unwrap_or(0).min(readable);
-        if received == 0 || read_vector(vector, readable) != (readable, before) {
-            return count;
-        }
-        for index in 0..received {
-            // SAFETY: the kernel has written the vector's first `count` elements, and put their messages into the
-            // parts that they had at the call. It asks for no alignment.
-            unsafe {
-                let element = vector.add(index);
-                let header = &raw mut (*element).msg_hdr;
-                let length = &raw mut (*element).msg_len;
-                let received = ssize_t::try_from(length.read_unaligned()).unwrap_or(0);
-                let parts = Parts::of(header);
-                let filtered = filter_received(socket, parts, flags, received, is_listed);
-                if let Some(Ok(filtered)) = filtered.map(TryInto::try_into) {
-                    length.write_unaligned(filtered);
-                    clear_truncated(header);
-                }
+    let (readable, before) = read_vector(vector, length as usize);
+    let count = call();
+    let received = usize::try_from(count).unwrap_or(0).min(readable);
+    if received == 0 || read_vector(vector, readable) != (readable, before) {
+        return count;
+    }
+    for index in 0..received {
+        // SAFETY: the kernel has written the vector's first `count` elements, and put their messages into the
+        // parts that they had at the call. It asks for no alignment.
+        unsafe {
+            let element = vector.add(index);
+            let header = &raw mut (*element).msg_hdr;
+            let length = &raw mut (*element).msg_len;
+            let received = ssize_t::try_from(length.read_unaligned()).unwrap_or(0);
+            let parts = Parts::of(header);
+            let filtered = filter_received(socket, parts, flags, received, is_listed);
+            if let Some(Ok(filtered)) = filtered.map(TryInto::try_into) {
+                length.write_unaligned(filtered);
+                clear_truncated(header);
             }
         }
-        count
-    })
+    }
+    count
 }
 
 /// The result of a call of libresolv (resolver(3)): one that sends a question as it was given gives the length of the

@@ -65,6 +65,13 @@ fn is_on_list(name: &[u8], asker: Asker) -> bool {
     list::is_listed(name, asker, settings)
 }
 
+/// Whether any host may be listed, as long as it is not known that none is.
+#[must_use]
+#[inline]
+pub fn may_list() -> bool {
+    SETTINGS.get().is_none_or(Settings::has_allowlist)
+}
+
 /// Whether the settings that are in force have `enforce`; not before they are loaded.
 #[must_use]
 #[inline]
