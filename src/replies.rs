@@ -507,6 +507,12 @@ mod tests {
         result
     }
 
+    #[test]
+    fn once_the_settings_are_known_to_list_no_host_the_hooks_only_jump() {
+        crate::state::load_settings();
+        assert!(!may_act());
+    }
+
     /// A reply to AAAA for example.com with two addresses, and what becomes of it.
     fn reply_and_filtered() -> (Vec<u8>, Vec<u8>) {
         let header = *b"\x12\x34\x84\x80\0\x01\0\x02\0\0\0\x01";
