@@ -19,6 +19,7 @@ use crate::attempts::{self, Attempt, Outcome, Waiting};
 use crate::configuration::{Configuration, settings_of};
 use crate::environment::Environment;
 use crate::finding::{Finding, Severity};
+use crate::library::{self, Library};
 use crate::nameservers::{self, NameServer};
 use crate::options::Options;
 use crate::output::{Failure, reason, status};
@@ -27,7 +28,7 @@ use crate::report::{Report, escape, escape_short};
 use crate::target::Target;
 use crate::trial::{Answer, Answers, Lookup, NoAnswer, Trial};
 use crate::verdict::{self, SLOW, Seen, Service, Standing};
-use crate::{library, mistakes, process, run};
+use crate::{mistakes, process, run};
 use egress_shim_core::settings::{self, PROGRAMS, TABLE};
 
 /// Together with the attempts less than ten seconds. glibc turns to a second name server after five.
@@ -77,8 +78,11 @@ pub fn check(
             json!({ "settings": settings_json(environment), "invalid": configuration.problems });
         return report.end_with(Some(status::SETTING), vec![invalid], "", facts);
     }
-    let library = library::find(options.library.as_deref())?;
-    report.line("library", shown(&library))?;
+    let mut library = library::find(options.library.as_deref())?;
+    if let Some((_, program)) = &file {
+        library = library.for_program(program);
+    }
+    report.line("library", shown(Path::new(&library.entry)))?;
     if configuration.is_off {
         let sentence = "EGRESS_SHIM=off: the library does nothing".to_owned();
         let off = general("switched-off", Severity::Error, sentence, "unset it");
@@ -108,17 +112,20 @@ fn find_program(name: &OsStr, path: &OsStr, options: &Options) -> Result<PathBuf
 /// The facts that a check needs.
 struct Check<'a> {
     configuration: &'a Configuration,
-    library: &'a Path,
+    library: &'a Library,
     path: &'a OsStr,
     report: &'a Report,
 }
 
 /// The outcome of trying the library.
+#[derive(Default)]
 struct Tried {
     /// The program that has loaded it, or has not.
     program: Option<PathBuf>,
     /// Why it is not loaded.
     not_loaded: Option<String>,
+    /// What would let COMMAND load it.
+    cure: Option<&'static str>,
     /// The findings about COMMAND; those about a host are elsewhere.
     findings: Vec<Finding>,
     /// The answers for each host.
@@ -135,8 +142,7 @@ impl Check<'_> {
         command: Option<&File>,
         environment: &Environment,
     ) -> Result<Tried, Failure> {
-        let mut tried =
-            Tried { program: None, not_loaded: None, findings: Vec::new(), answers: Vec::new() };
+        let mut tried = Tried::default();
         if let Some((_, program)) = command {
             program.refuse_foreign(self.library)?;
             tried.program = Some(program.file.clone());
@@ -147,7 +153,8 @@ impl Check<'_> {
                 let code = if obstacle.loads { "go-program" } else { "not-loaded" };
                 let is_fine = obstacle.loads && looks_up_by_libc(environment);
                 let severity = if is_fine { Severity::Note } else { Severity::Warning };
-                tried.findings.push(general(code, severity, obstacle.why, obstacle.instead));
+                tried.cure = obstacle.cure;
+                tried.findings.push(general(code, severity, obstacle.why, &obstacle.instead));
             }
         }
         let usable = command.filter(|_| tried.not_loaded.is_none());
@@ -198,8 +205,9 @@ impl Check<'_> {
         environment: &Environment,
         targets: &[Target],
     ) -> Result<Vec<Answers>, Failure> {
-        if !library::knows_questions(self.library) {
-            let library = shown(self.library);
+        let library = self.library.file_in(program);
+        if !library::knows_questions(&library) {
+            let library = shown(&library);
             let message = format!(
                 "{library} is of another version than this command, which cannot ask it; take both from one release"
             );
@@ -300,7 +308,7 @@ impl Check<'_> {
         environment: &Environment,
         tried: Tried,
     ) -> Result<c_int, Failure> {
-        let Tried { program, not_loaded, mut findings, answers } = tried;
+        let Tried { program, not_loaded, cure, mut findings, answers } = tried;
         let by = program.as_deref().map(shown).unwrap_or_default();
         match &not_loaded {
             None => self.report.line("loaded", format_args!("yes, by {by}"))?,
@@ -309,7 +317,7 @@ impl Check<'_> {
             }
             Some(_) => self.report.line("loaded", format_args!("no, not by {by}"))?,
         }
-        let standing = Standing { way_in: self.way_in(command), not_loaded };
+        let standing = Standing { way_in: self.way_in(command), not_loaded, cure };
         if standing.way_in.is_some() {
             let line =
                 "EGRESS_SHIM_PROGRAMS leaves this program out: the library does nothing in it";
@@ -344,7 +352,7 @@ impl Check<'_> {
         of_hosts.append(&mut findings);
         let facts = json!({
             "settings": settings_json(environment),
-            "library": shown(self.library),
+            "library": shown(Path::new(&self.library.entry)),
             "program": (!by.is_empty()).then_some(by),
             "loaded": standing.not_loaded.is_none(),
             "hosts": hosts.iter().map(|(seen, _)| host_json(seen)).collect::<Vec<_>>(),
@@ -623,7 +631,7 @@ fn line_that_replaces_preload(text: &[u8]) -> Option<usize> {
 const HARMLESS: [&str; 4] = ["true", "false", "env", "ls"];
 
 /// Any program that the library can be tried in. This command itself is static, and none.
-fn any_dynamic_program(path: &OsStr, library: &Path) -> Option<File> {
+fn any_dynamic_program(path: &OsStr, library: &Library) -> Option<File> {
     let usual = HARMLESS.iter().filter_map(|name| program::find(OsStr::new(name), path).ok());
     let directories = path.as_bytes().split(|&byte| byte == b':').map(OsStr::from_bytes);
     let others = directories

@@ -10,18 +10,17 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use egress_shim_core::elf::{Architecture, Elf};
 use egress_shim_core::kernel::{ESTABLISHED, SYN_SENT, Timer};
 use egress_shim_core::settings::{self, PROGRAMS, SWITCH, TABLE, ValueKind};
 use serde_json::{Value, json};
 
 use crate::configuration::{Configuration, settings_of};
 use crate::finding::{Finding, Severity};
-use crate::library;
+use crate::library::{self, Library};
 use crate::names::Answers;
 use crate::output::{Failure, say, status};
 use crate::process::{self, Gathered, Process, Unseen};
-use crate::program;
+use crate::program::{self, differ_in_word_size};
 use crate::report::{Format, Report, escape, escape_short, is_printable};
 use crate::sockets::{Connection, family};
 
@@ -90,22 +89,12 @@ struct Here {
     /// The command line that starts this command.
     command: String,
     /// The library that it would preload.
-    library: Option<String>,
-    /// The architecture of that library.
-    architecture: Option<Architecture>,
+    library: Option<Library>,
 }
 
 impl Here {
     fn look() -> Self {
-        let library = library::find(None).ok();
-        Self {
-            command: own_command(),
-            architecture: library
-                .as_deref()
-                .and_then(program::elf_of)
-                .map(|elf: Elf| elf.architecture),
-            library: library.map(|path| path.display().to_string()),
-        }
+        Self { command: own_command(), library: library::find(None).ok() }
     }
 }
 
@@ -160,6 +149,7 @@ enum Obstacle {
     StaticGo,
     Privilege,
     Architecture,
+    WordSize,
 }
 
 impl Obstacle {
@@ -174,6 +164,9 @@ impl Obstacle {
             }
             Self::Architecture => {
                 "the program is of another architecture than the library, so that cannot be loaded into it"
+            }
+            Self::WordSize => {
+                "the program has 32 bits, and only the 64-bit library is installed here"
             }
         }
     }
@@ -191,6 +184,9 @@ impl Obstacle {
             }
             Self::Architecture => {
                 "take the library of a release for that architecture, if there is one"
+            }
+            Self::WordSize => {
+                "install the 32-bit library (docs/MULTILIB.md), and start the program again"
             }
         }
     }
@@ -257,15 +253,22 @@ fn state(process: &Process, configuration: &Configuration, here: &Here) -> State
             (true, false) => return State::Impossible(Obstacle::Static),
             (false, _) => {}
         }
-        if here.architecture.is_some_and(|ours| ours != elf.architecture) {
-            return State::Impossible(Obstacle::Architecture);
+        if let Some(Library { files, .. }) = &here.library
+            && files.iter().all(|(ours, _)| *ours != elf.architecture)
+        {
+            let is_narrow =
+                files.iter().any(|(ours, _)| differ_in_word_size(elf.architecture, *ours));
+            return State::Impossible(if is_narrow {
+                Obstacle::WordSize
+            } else {
+                Obstacle::Architecture
+            });
         }
     }
     if process.is_secure {
         return State::Impossible(Obstacle::Privilege);
     }
-    let preload = process.environment.last("LD_PRELOAD").unwrap_or_default();
-    if library::entries(preload).any(library::is_ours) {
+    if process.named.is_some() {
         State::NotFound
     } else if TABLE.iter().any(|row| process.environment.get(row.variable).is_some()) {
         State::Replaced
@@ -282,7 +285,7 @@ struct Rule {
 }
 
 /// The table, most serious first.
-const RULES: [Rule; 21] = {
+const RULES: [Rule; 22] = {
     use Severity::{Error, Note, Warning};
     const fn rule(
         code: &'static str,
@@ -303,6 +306,7 @@ const RULES: [Rule; 21] = {
         rule("go-program", Warning, |case| obstacle(case, Obstacle::StaticGo)),
         rule("privileged-program", Warning, |case| obstacle(case, Obstacle::Privilege)),
         rule("other-architecture", Warning, |case| obstacle(case, Obstacle::Architecture)),
+        rule("other-word-size", Warning, |case| obstacle(case, Obstacle::WordSize)),
         rule("invalid-setting", Warning, invalid_setting),
         rule("keepalive-off", Warning, keepalive_off),
         rule("no-keepalive", Warning, no_keepalive),
@@ -488,13 +492,19 @@ fn preload_replaced(case: &Case<'_>) -> Option<(String, String)> {
 const NOT_FOUND: &str = "LD_PRELOAD names the library, but the loader has not loaded it";
 
 fn library_not_found(case: &Case<'_>) -> Option<(String, String)> {
-    let preload = case.process.environment.last("LD_PRELOAD").unwrap_or_default();
-    let path = library::entries(preload).find(|entry| library::is_ours(entry)).unwrap_or_default();
-    let action = format!(
-        "see that {} is there as the program sees it, readable for its user, and for its architecture",
-        escape_short(path, LONGEST_SHOWN)
-    );
-    (case.state == State::NotFound).then(|| (NOT_FOUND.to_owned(), action))
+    let named = case.process.named.as_ref().filter(|_| case.state == State::NotFound)?;
+    let path = escape_short(&named.path, LONGEST_SHOWN);
+    let own = case.process.elf.as_ref().map(|elf| elf.architecture);
+    Some(match (named.architecture, own) {
+        (Some(found), Some(own)) if found != own => (
+            format!("LD_PRELOAD names {path}, which is {found}, but the program is {own}"),
+            start(case, &[], &[]),
+        ),
+        _ => (
+            NOT_FOUND.to_owned(),
+            format!("see that {path} is there as the program sees it, and readable for its user"),
+        ),
+    })
 }
 
 fn obstacle(case: &Case<'_>, obstacle: Obstacle) -> Option<(String, String)> {
@@ -721,7 +731,6 @@ fn start_with(case: &Case<'_>, hosts: &[&str], before: &[&str], keepalive: Optio
         before.push(case.here.command.clone());
         return format!("start it{whole_list} as: {}{options} -- {words}", before.join(" "));
     }
-    let library = case.here.library.as_deref().unwrap_or("/usr/local/lib/libegress_shim.so");
     let mut variables: Vec<String> =
         before.iter().filter(|word| word.contains('=')).map(|&word| word.to_owned()).collect();
     let mut of_row: HashMap<&str, String> = HashMap::new();
@@ -736,16 +745,25 @@ fn start_with(case: &Case<'_>, hosts: &[&str], before: &[&str], keepalive: Optio
         let value = of_row.get(row.variable).and_then(|value| quote(value.as_bytes()));
         variables.extend(value.map(|value| format!("{}={value}", row.variable)));
     }
+    let ours = case.here.library.as_ref();
+    let of_shell = |path: &OsStr| quote(path.as_bytes()).unwrap_or_default();
     if process.is_elsewhere {
-        let directory = Path::new(library).parent().unwrap_or(Path::new("/")).display();
+        let (directory, below) = match ours {
+            Some(library) => library.for_container(process.elf.as_ref()),
+            None => ("/usr/local/lib".into(), library::NAME.into()),
+        };
+        let preload = of_shell(Path::new("/shim").join(below).as_os_str());
         let options = variables.iter().map(|variable| format!(" -e {variable}"));
         return format!(
-            "start its container{whole_list} with: -v {directory}:/shim:ro -e LD_PRELOAD=/shim/libegress_shim.so{}",
+            "start its container{whole_list} with: -v {}:/shim:ro -e LD_PRELOAD={preload}{}",
+            directory.display(),
             options.collect::<String>()
         );
     }
+    let preload = ours.map_or(OsStr::new("/usr/local/lib/libegress_shim.so"), |ours| &ours.entry);
     format!(
-        "start it{whole_list} with these variables: LD_PRELOAD={library} {}",
+        "start it{whole_list} with these variables: LD_PRELOAD={} {}",
+        of_shell(preload),
         variables.join(" ")
     )
 }
@@ -1064,13 +1082,14 @@ fn peer_ip(connection: &Connection) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use egress_shim_core::elf::{Architecture, Elf};
     use egress_shim_core::kernel::{Info, Socket};
 
     use super::*;
     use crate::environment::Environment;
     use crate::library::Version;
     use crate::names::Answers;
-    use crate::process::Library;
+    use crate::process::{Library, Named};
     use crate::sockets::Question;
 
     const PEER6: &str = "[2001:db8:2::2]:443";
@@ -1079,17 +1098,24 @@ mod tests {
     fn here() -> Here {
         Here {
             command: "egress-shim".to_owned(),
-            library: Some("/lib/libegress_shim.so".to_owned()),
-            architecture: Some(X86_64),
+            library: Some(library::Library {
+                entry: "/lib/libegress_shim.so".into(),
+                files: vec![(X86_64, "/lib/libegress_shim.so".into())],
+            }),
         }
     }
 
     const X86_64: Architecture =
         Architecture { is_wide: true, is_little_endian: true, machine: 62 };
 
+    const X86: Architecture = Architecture { is_wide: false, machine: 3, ..X86_64 };
+
     /// `app --x` with the library and these variables, or bare.
     fn process(environment: &[&str], is_loaded: bool) -> Process {
         let mut entries: Vec<_> = environment.to_vec();
+        let preload = entries.iter().find_map(|entry| entry.strip_prefix("LD_PRELOAD="));
+        let named = preload.filter(|path| library::is_ours(path.as_bytes()));
+        let named = named.map(|path| Named { path: path.into(), architecture: None });
         if is_loaded {
             entries.push("LD_PRELOAD=/lib/libegress_shim.so");
         }
@@ -1110,6 +1136,7 @@ mod tests {
                 version: Version::this(),
                 is_deleted: false,
             }),
+            named,
             environment: Environment::of_bytes(entries.join("\0").as_bytes()),
             is_overwritten: false,
             hosts: Vec::new(),
@@ -1400,7 +1427,8 @@ mod tests {
         for (code, change) in [
             ("static-program", (|elf| elf.is_static = true) as fn(&mut Elf)),
             ("go-program", |elf| (elf.is_static, elf.is_go) = (true, true)),
-            ("other-architecture", |elf| elf.architecture.is_wide = false),
+            ("other-architecture", |elf| elf.architecture.machine = 183),
+            ("other-word-size", |elf| elf.architecture = X86),
         ] {
             let mut process = process(&[], false);
             change(process.elf.as_mut().expect("it has one"));

@@ -1,7 +1,7 @@
 //! Where the library is, and the `LD_PRELOAD` that names it.
 
 use std::env;
-use std::ffi::{CStr, OsStr, c_char};
+use std::ffi::{CStr, OsStr, OsString, c_char};
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -9,26 +9,36 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
-use egress_shim_core::elf::Elf;
+use egress_shim_core::elf::{Architecture, Elf};
 use egress_shim_core::settings::IPV4_ONLY;
 
 use crate::output::{Failure, status};
-use crate::program;
+use crate::program::{self, Program};
 use crate::report::escape;
 
 /// The file's name, by which another copy is known too.
 pub const NAME: &str = "libegress_shim.so";
 
+/// The library, as `LD_PRELOAD` names it. A program needs the file of its own word size, so where programs of both run
+/// the name holds `$LIB`; docs/MULTILIB.md has the directories.
+pub struct Library {
+    /// The part of `LD_PRELOAD`: a path, or for musl two.
+    pub entry: OsString,
+    /// The file that was found and, where it is installed with that, the one for 32-bit programs.
+    pub files: Vec<(Architecture, PathBuf)>,
+}
+
 /// Finds the library.
 ///
 /// # Errors
 /// Where it was looked for, or why it cannot be preloaded.
-pub fn find(given: Option<&OsStr>) -> Result<PathBuf, Failure> {
-    let places = match given {
-        Some(path) => vec![absolute(Path::new(path))],
-        None => places(),
-    };
-    let Some(library) = places.iter().find(|place| place.exists()) else {
+pub fn find(given: Option<&OsStr>) -> Result<Library, Failure> {
+    let given = given.map(|path| absolute(Path::new(path)));
+    if let Some(entry) = given.as_ref().filter(|path| has_dollar_lib(path)) {
+        return Library::of_entry(entry);
+    }
+    let places = given.as_ref().map_or_else(places, |path| vec![path.clone()]);
+    let Some(file) = places.iter().find(|place| place.exists()) else {
         let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
         let message = format!(
             "cannot find {NAME}; looked for {}; put it there, or name it with --library PATH",
@@ -36,26 +46,214 @@ pub fn find(given: Option<&OsStr>) -> Result<PathBuf, Failure> {
         );
         return Err(Failure::new(status::FAILED, message));
     };
-    let refuse =
-        |why: &str| Err(Failure::new(status::FAILED, format!("{}{why}", library.display())));
-    // glibc's loader expands `$ORIGIN` in LD_PRELOAD.
+    refuse_unnameable(file)?;
+    let architecture = examine(file)?;
+    let entry = file.clone().into();
+    let alone = Library { entry, files: vec![(architecture, file.clone())] };
+    Ok(if given.is_some() { alone } else { alone.with_its_tree() })
+}
+
+/// Refuses a path that the loaders would not take from `LD_PRELOAD` as it stands; glibc's expands `$ORIGIN` too.
+fn refuse_unnameable(path: &Path) -> Result<(), Failure> {
     let breaks = |&byte: &u8| byte == b'$' || separates(byte);
-    if library.as_os_str().as_bytes().iter().any(breaks) {
-        return refuse(": LD_PRELOAD cannot carry white space, a colon or a $; move the library");
+    let is_bad = |part: &OsStr| part != DOLLAR_LIB && part.as_bytes().iter().any(breaks);
+    if path.iter().any(is_bad) {
+        let why = "LD_PRELOAD cannot carry white space, a colon, or a $ but that of $LIB";
+        let message = format!("{}: {why}; move the library", path.display());
+        return Err(Failure::new(status::FAILED, message));
     }
-    if !library.is_file() {
+    Ok(())
+}
+
+/// The architecture of the library in a file.
+fn examine(file: &Path) -> Result<Architecture, Failure> {
+    let refuse = |why: &str| Err(Failure::new(status::FAILED, format!("{}{why}", file.display())));
+    if !file.is_file() {
         return refuse(&format!(" is not a file, as {NAME} must be"));
     }
-    if File::open(library).is_err() {
+    if File::open(file).is_err() {
         return refuse(" cannot be read; it must be readable for whoever runs COMMAND");
     }
-    if program::elf_of(library).is_none() {
-        return refuse(" is not a shared library");
-    }
-    if version_of(library).is_none() {
+    let Some(elf) = program::elf_of(file) else { return refuse(" is not a shared library") };
+    if version_of(file).is_none() {
         return refuse(" is a library, but not that of egress-shim");
     }
-    Ok(library.clone())
+    Ok(elf.architecture)
+}
+
+/// The path component that glibc's loader replaces, by the name that the distribution has for the directory of
+/// libraries.
+const DOLLAR_LIB: &str = "$LIB";
+
+fn has_dollar_lib(path: &Path) -> bool {
+    path.iter().any(|part| part == DOLLAR_LIB)
+}
+
+impl Library {
+    /// The library of a path with `$LIB`, which must lead every loader here to its own file.
+    fn of_entry(entry: &Path) -> Result<Self, Failure> {
+        refuse_unnameable(entry)?;
+        let refuse = |why: String| {
+            Err(Failure::new(status::FAILED, format!("--library {}: {why}", entry.display())))
+        };
+        let mut files = Vec::new();
+        for loader in loaders_for_dollar_lib() {
+            let Loader { path, architecture } = loader;
+            let file = expanded(entry, path);
+            let whose = format!("in {architecture} programs this is {}", file.display());
+            if !file.exists() {
+                return refuse(format!("{whose}, which is not there"));
+            }
+            let found = examine(&file)?;
+            if found != architecture {
+                return refuse(format!("{whose}, which is {found}"));
+            }
+            files.push((architecture, file));
+        }
+        if files.is_empty() {
+            return refuse("no loader is here that replaces $LIB; name the file itself".to_owned());
+        }
+        Ok(Self { entry: entry.into(), files })
+    }
+
+    /// With the files for other word sizes that are installed with this one.
+    fn with_its_tree(mut self) -> Self {
+        let [(own, ref file)] = self.files[..] else { return self };
+        let Some(directory) = file.parent() else { return self };
+        let trees = [directory.to_owned(), directory.join("egress-shim")];
+        let mut narrow = trees.iter().map(|tree| tree.join("lib32").join(NAME));
+        let Some(narrow) = narrow.find_map(|file| Some((examine(&file).ok()?, file))) else {
+            return self;
+        };
+        self.files.push(narrow);
+        let loaders = loaders();
+        if loaders.iter().all(|loader| loader.architecture == own) {
+            return self;
+        }
+        if loaders.iter().all(|loader| is_musl(loader.path)) {
+            // musl passes over a file of the other word size in silence.
+            let files: Vec<_> = self.files.iter().map(|(_, file)| file.as_os_str()).collect();
+            self.entry = files.join(OsStr::new(":"));
+            return self;
+        }
+        let entries = trees.iter().flat_map(|tree| {
+            ["", "archlinux"].map(|family| tree.join(family).join(DOLLAR_LIB).join(NAME))
+        });
+        let loaders = loaders_for_dollar_lib();
+        let fits = |entry: &PathBuf| {
+            loaders.iter().all(|loader| is_for(&expanded(entry, loader.path), loader.architecture))
+        };
+        if let Some(entry) = entries.into_iter().find(fits) {
+            self.entry = entry.into();
+        }
+        self
+    }
+
+    /// For a program that `$LIB` does not lead to its file: that file.
+    pub fn for_program(mut self, program: &Program) -> Self {
+        let [_, (narrow, ref file)] = self.files[..] else { return self };
+        if program.elf.as_ref().is_some_and(|elf| elf.architecture == narrow)
+            && !is_for(&self.file_in(program), narrow)
+        {
+            self.entry = file.into();
+        }
+        self
+    }
+
+    /// The file that the loader of a program takes: the one for its architecture, or where there is none the first.
+    pub fn file_in(&self, program: &Program) -> PathBuf {
+        let loader = program.interpreter().unwrap_or(&program.file);
+        let mut files = entries(self.entry.as_bytes())
+            .map(|entry| expanded(Path::new(OsStr::from_bytes(entry)), loader));
+        let first = files.next().unwrap_or_default();
+        let architecture = program.elf.as_ref().map(|elf| elf.architecture);
+        let is_its = |file: &PathBuf| architecture.is_some_and(|its| is_for(file, its));
+        if is_its(&first) { first } else { files.find(is_its).unwrap_or(first) }
+    }
+
+    /// The directory to mount into a container, and the path below it that `LD_PRELOAD` needs there.
+    pub fn for_container(&self, elf: Option<&Elf>) -> (PathBuf, PathBuf) {
+        let (wide, directory) = match self.files.first() {
+            Some((architecture, file)) => (architecture, file.parent().unwrap_or(file)),
+            None => return Default::default(),
+        };
+        let narrow = self.files.get(1).zip(elf).filter(|(_, elf)| elf.architecture != *wide);
+        let below = narrow.and_then(|((_, file), elf)| {
+            let below = file.strip_prefix(directory).ok()?;
+            let loader = elf.interpreter.as_deref().map(OsStr::from_bytes).map(Path::new)?;
+            let lib = |part| if part == "lib32" { DOLLAR_LIB.as_ref() } else { part };
+            Some(if is_musl(loader) { below.to_owned() } else { below.iter().map(lib).collect() })
+        });
+        (directory.to_owned(), below.unwrap_or_else(|| NAME.into()))
+    }
+}
+
+/// Whether a file is the library for programs of an architecture.
+fn is_for(file: &Path, architecture: Architecture) -> bool {
+    program::elf_of(file)
+        .is_some_and(|elf| elf.architecture == architecture && version_of(file).is_some())
+}
+
+/// A dynamic loader of this machine.
+struct Loader {
+    path: &'static Path,
+    architecture: Architecture,
+}
+
+/// The loaders whose programs this kernel runs, at the paths that their ABIs give them.
+fn loaders() -> Vec<Loader> {
+    const PATHS: &[&str] = if cfg!(target_arch = "x86_64") {
+        &[
+            "/lib64/ld-linux-x86-64.so.2",
+            "/lib/ld-linux.so.2",
+            "/lib/ld-musl-x86_64.so.1",
+            "/lib/ld-musl-i386.so.1",
+        ]
+    } else if cfg!(target_arch = "aarch64") {
+        &[
+            "/lib/ld-linux-aarch64.so.1",
+            "/lib/ld-linux-armhf.so.3",
+            "/lib/ld-musl-aarch64.so.1",
+            "/lib/ld-musl-armhf.so.1",
+        ]
+    } else {
+        &[]
+    };
+    let loader = |path: &&'static str| {
+        let path = Path::new(*path);
+        Some(Loader { path, architecture: program::elf_of(path)?.architecture })
+    };
+    PATHS.iter().filter_map(loader).collect()
+}
+
+/// Those that a path with `$LIB` can lead to their files: all but musl's for 32 bits, for which the directory that is
+/// literally named so has the 64-bit file.
+fn loaders_for_dollar_lib() -> Vec<Loader> {
+    let mut loaders = loaders();
+    loaders.retain(|loader| !is_musl(loader.path) || loader.architecture.is_wide);
+    loaders
+}
+
+/// Whether a loader is musl's, which replaces nothing.
+pub fn is_musl(loader: &Path) -> bool {
+    loader.file_name().is_some_and(|name| name.as_bytes().starts_with(b"ld-musl"))
+}
+
+/// What a loader opens for a path in `LD_PRELOAD`.
+fn expanded(path: &Path, loader: &Path) -> PathBuf {
+    let real = if is_musl(loader) { None } else { fs::canonicalize(loader).ok() };
+    expanded_by(path, real.as_deref())
+}
+
+/// The same, by glibc's loader in this very place. It puts for `$LIB` the directory that it is installed in, below
+/// the prefix (`DL_DST_LIB` in glibc's elf/Makefile): `lib/i386-linux-gnu` is that of
+/// `/usr/lib/i386-linux-gnu/ld-linux.so.2`.
+pub fn expanded_by(path: &Path, loader: Option<&Path>) -> PathBuf {
+    let directory: Vec<_> = loader.and_then(Path::parent).into_iter().flatten().collect();
+    let is_lib = |part: &&OsStr| matches!(part.as_bytes(), b"lib" | b"lib32" | b"lib64");
+    let Some(start) = directory.iter().rposition(is_lib) else { return path.to_owned() };
+    let lib: PathBuf = directory[start..].iter().collect();
+    path.iter().map(|part| if part == DOLLAR_LIB { lib.as_os_str() } else { part }).collect()
 }
 
 fn places() -> Vec<PathBuf> {
@@ -93,9 +291,10 @@ pub fn absolute(path: &Path) -> PathBuf {
 
 /// The value of `LD_PRELOAD`: the library first, then what was there, but for the library itself: another
 /// copy of it would do its work twice.
-pub fn preload(library: &Path, before: &[u8]) -> Vec<u8> {
-    let mut value = library.as_os_str().as_bytes().to_owned();
-    for entry in others(before).filter(|entry| *entry != library.as_os_str().as_bytes()) {
+pub fn preload(library: &Library, before: &[u8]) -> Vec<u8> {
+    let ours = library.entry.as_bytes();
+    let mut value = ours.to_owned();
+    for entry in others(before).filter(|&entry| entries(ours).all(|own| own != entry)) {
         value.push(b':');
         value.extend_from_slice(entry);
     }

@@ -115,6 +115,7 @@ fn act(words: &[OsString]) -> Result<c_int, Failure> {
         ..failure
     })?;
     let program = program::examine(&file, &path)?;
+    let library = library.for_program(&program);
     program.refuse_foreign(&library)?;
     if let Some(obstacle) = program.obstacle(&library) {
         say(format_args!("warning: {}; {}", obstacle.why, obstacle.instead));

@@ -74,7 +74,8 @@ A PATTERN is  api.openai.com  that name      *.openai.com  every name below it
 const OUTRO: &str = "\
 The library is --library PATH, or the first libegress_shim.so among: the
 directory of egress-shim itself (links resolved), ../lib and ../lib/egress-shim
-from there, /usr/local/lib, /usr/lib, /usr/lib/MACHINE-linux-gnu.
+from there, /usr/local/lib, /usr/lib, /usr/lib/MACHINE-linux-gnu. If the
+32-bit library is installed with it, 32-bit programs load that.
 
 Exit status: COMMAND's own, or
    78  a setting is invalid (the message names it)
@@ -111,8 +112,12 @@ pub fn definition() -> Command {
             ValueKind::Switch | ValueKind::Filter => arg.overrides_with(row.variable),
         });
     }
-    let library =
-        value("library", "library", "PATH", "the library to preload (default: see below)");
+    let library = value(
+        "library",
+        "library",
+        "PATH",
+        "the library to preload; a path with $LIB serves both word sizes (default: see below)",
+    );
     let check = "run nothing; report whether the library loads, what HOST resolves to with and without \
                  it, whether PORT answers over IPv4 and IPv6, and what to do (default: port 443)";
     let inspect = "look at running processes, each with its descendants: the library, the settings, the TCP \

@@ -12,12 +12,13 @@ use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use egress_shim_core::elf::Elf;
+use egress_shim_core::elf::{Architecture, Elf};
 use egress_shim_core::kernel::{self, Mapping};
 
 use crate::environment::Environment;
 use crate::library::{self, Version};
 use crate::names::{self, Answers};
+use crate::program;
 use crate::sockets::{self, Connection, Descriptors, Question, Table};
 
 /// A process.
@@ -34,6 +35,8 @@ pub struct Process {
     pub is_secure: bool,
     /// The library in it.
     pub library: Option<Library>,
+    /// The library that `LD_PRELOAD` names, where it is not in it.
+    pub named: Option<Named>,
     /// The variables of its environment that matter here: `LD_PRELOAD`, and those of ours.
     pub environment: Environment,
     /// Whether it has written something else over its environment, so that nothing of it can be known.
@@ -63,6 +66,15 @@ pub struct Library {
     pub version: Version,
     /// Whether the file is gone.
     pub is_deleted: bool,
+}
+
+/// The library that `LD_PRELOAD` names.
+#[derive(Clone, Debug)]
+pub struct Named {
+    /// Its path, as the loader of the process takes it.
+    pub path: Vec<u8>,
+    /// The architecture of the ELF file that is there.
+    pub architecture: Option<Architecture>,
 }
 
 /// Why a process could not be seen.
@@ -250,9 +262,12 @@ impl Process {
         let is_overwritten = kernel::is_overwritten(&environ);
         let entries = if is_overwritten { &[][..] } else { &environ[..] };
         let environment = Environment::of_bytes(&ours(entries));
+        let library = find_library(id, &maps, seen);
+        let named = if library.is_some() { None } else { named(id, &maps, &environment) };
         Ok(Self {
             id,
-            library: find_library(id, &maps, seen),
+            library,
+            named,
             hosts: names::candidates(id, &words, entries, &environment),
             file,
             words,
@@ -297,6 +312,27 @@ fn place(process: &str) -> (Option<(u64, u64)>, Option<u64>) {
     let root = fs::metadata(format!("/proc/{process}/root/."));
     let mounts = fs::metadata(format!("/proc/{process}/ns/mnt"));
     (root.ok().map(|root| (root.dev(), root.ino())), mounts.ok().map(|mounts| mounts.ino()))
+}
+
+/// The library that the `LD_PRELOAD` of a process names.
+fn named(id: u32, maps: &[u8], environment: &Environment) -> Option<Named> {
+    let preload = environment.last("LD_PRELOAD").unwrap_or_default();
+    let entry = library::entries(preload).find(|entry| library::is_ours(entry))?;
+    let entry = Path::new(OsStr::from_bytes(entry));
+    // Its dynamic loader, where that is glibc's; musl's is its libc, under another name mostly.
+    let loader = maps.split(|&byte| byte == b'\n').filter_map(Mapping::of).find_map(|mapping| {
+        let path = Path::new(OsStr::from_bytes(mapping.path));
+        let name = path.file_name()?.as_bytes();
+        (name.starts_with(b"ld-") && !library::is_musl(path)).then_some(path)
+    });
+    let path = library::expanded_by(entry, loader).into_os_string().into_vec();
+    let there = [format!("/proc/{id}/root").as_bytes(), &path].concat();
+    let elf = if path.starts_with(b"/") {
+        program::elf_of(Path::new(OsStr::from_bytes(&there)))
+    } else {
+        None
+    };
+    Some(Named { path, architecture: elf.map(|elf| elf.architecture) })
 }
 
 /// The library in a process, if it is there.

@@ -8,9 +8,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use egress_shim_core::elf::Elf;
+use egress_shim_core::elf::{Architecture, Elf};
 
-use crate::library;
+use crate::library::{self, Library};
 use crate::output::{Failure, status};
 
 /// Finds the file that execvp(3) would run.
@@ -141,11 +141,14 @@ pub struct Obstacle {
     /// The program, and what it is.
     pub why: String,
     /// The consequence, and the way out.
-    pub instead: &'static str,
+    pub instead: String,
+    /// The way out alone, where the library would work then.
+    pub cure: Option<&'static str>,
     /// Whether the loader may load the library all the same.
     pub loads: bool,
 }
 
+const NARROW: &str = "install the 32-bit library (docs/MULTILIB.md)";
 const NOT_LOADED: &str = "it runs without egress-shim, but programs that it starts may load it";
 const GO: &str = "Go asks the kernel itself, past libc, so its connections get no keepalive; \
                   GODEBUG=netdns=cgo helps lookups where it is linked with cgo";
@@ -161,9 +164,10 @@ impl Program {
     ///
     /// # Errors
     /// It is for another architecture.
-    pub fn refuse_foreign(&self, library: &Path) -> Result<(), Failure> {
+    pub fn refuse_foreign(&self, library: &Library) -> Result<(), Failure> {
         let architecture = |file: &Path| elf_of(file).map(|elf| elf.architecture);
-        let (Some(elf), Some(ours)) = (&self.elf, architecture(library)) else { return Ok(()) };
+        let library = library.file_in(self);
+        let (Some(elf), Some(ours)) = (&self.elf, architecture(&library)) else { return Ok(()) };
         if ours == elf.architecture || architecture(Path::new("/proc/self/exe")) == Some(ours) {
             return Ok(());
         }
@@ -176,13 +180,16 @@ impl Program {
     }
 
     /// The obstacle that keeps the library from working in this program, if there is one.
-    pub fn obstacle(&self, library: &Path) -> Option<Obstacle> {
+    pub fn obstacle(&self, library: &Library) -> Option<Obstacle> {
         // Another one of us puts the library into what it runs.
         if self.file.file_name() == Some(OsStr::new("egress-shim")) {
             return None;
         }
         let file = self.file.display();
-        let not_loaded = |why| Some(Obstacle { why, instead: NOT_LOADED, loads: false });
+        let not_loaded = |why| {
+            let instead = NOT_LOADED.to_owned();
+            Some(Obstacle { why, instead, cure: None, loads: false })
+        };
         if let Some(elf) = &self.elf {
             // The dynamic loader has no interpreter of its own; started by hand, it does preload.
             let is_loader = self.file.file_name().is_some_and(|name| {
@@ -200,18 +207,30 @@ impl Program {
                 }
                 return not_loaded(why);
             }
-            if let Some(ours) = elf_of(library).filter(|ours| ours.architecture != elf.architecture)
+            let library = library.file_in(self);
+            if let Some(ours) =
+                elf_of(&library).filter(|ours| ours.architecture != elf.architecture)
             {
                 let library = library.display();
                 let (program, ours) = (elf.architecture, ours.architecture);
-                return not_loaded(format!("{file} is {program}, but {library} is {ours}"));
+                let why = format!("{file} is {program}, but {library} is {ours}");
+                if !differ_in_word_size(program, ours) {
+                    return not_loaded(why);
+                }
+                let instead = format!("{NARROW}; until then {NOT_LOADED}");
+                return Some(Obstacle { why, instead, cure: Some(NARROW), loads: false });
             }
         }
         if let Some(who) = self.privilege() {
             return not_loaded(format!("{file} {who}, so the loader ignores LD_PRELOAD for it"));
         }
         let go = self.elf.as_ref().is_some_and(|elf| elf.is_go);
-        go.then(|| Obstacle { why: format!("{file} is a program of Go"), instead: GO, loads: true })
+        go.then(|| Obstacle {
+            why: format!("{file} is a program of Go"),
+            instead: GO.to_owned(),
+            cure: None,
+            loads: true,
+        })
     }
 
     /// The reason why the loader ignores `LD_PRELOAD`: `AT_SECURE`, which `cap_bprm_creds_from_file` in the kernel's
@@ -226,6 +245,12 @@ impl Program {
         })?;
         (!is_nosuid(&self.file)).then_some(who)
     }
+}
+
+/// Whether these are the 32-bit and the 64-bit programs that one kernel runs.
+pub fn differ_in_word_size(narrow: Architecture, wide: Architecture) -> bool {
+    // e_machine: x86 and x86-64, ARM and AArch64.
+    matches!((narrow.machine, wide.machine), (3, 62) | (40, 183))
 }
 
 fn set_id(metadata: &Metadata) -> Option<String> {

@@ -6,7 +6,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
 use crate::environment::{Environment, pointers};
-use crate::library;
+use crate::library::{self, Library};
 use crate::output::{Failure, reason, status};
 use crate::program::Program;
 
@@ -18,7 +18,7 @@ pub fn path(environment: &Environment) -> OsString {
 }
 
 /// Puts the library first in `LD_PRELOAD`.
-pub fn preload(environment: &mut Environment, library: &Path) {
+pub fn preload(environment: &mut Environment, library: &Library) {
     let value = library::preload(library, environment.last("LD_PRELOAD").unwrap_or_default());
     environment.set("LD_PRELOAD", &value);
 }
@@ -31,7 +31,7 @@ pub fn exec(
     file: &Path,
     words: &[OsString],
     program: &Program,
-    library: &Path,
+    library: &Library,
     mut environment: Environment,
 ) -> Result<c_int, Failure> {
     preload(&mut environment, library);

@@ -13,13 +13,14 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use libc::{c_int, c_long, c_ulong, pid_t};
+use libc::{c_int, c_long, pid_t};
 
 use crate::environment::{Environment, pointers};
 use crate::output::{Failure, reason, status};
 use crate::process;
-use crate::program::Program;
+use crate::program::{self, Program};
 use crate::target::Target;
+use egress_shim_core::kernel;
 use egress_shim_core::question::{Keepalive, Line, Question};
 use egress_shim_core::settings::CHECK;
 
@@ -95,6 +96,12 @@ enum Stage {
     /// It ended before it executed anything.
     Refused,
 }
+
+// `e_machine`.
+const X86: u16 = 3;
+const ARM: u16 = 40;
+const X86_64: u16 = 62;
+const AARCH64: u16 = 183;
 
 /// Where a process stops, and the instruction that was there.
 struct Breakpoint {
@@ -313,7 +320,7 @@ impl Process {
             {
                 return Err(io::Error::last_os_error());
             }
-            // int3 has been executed, brk has not.
+            // int3 has been executed, the others have not. The registers of a 32-bit process have the same places.
             #[cfg(target_arch = "x86_64")]
             if libc::ptrace(
                 libc::PTRACE_POKEUSER,
@@ -335,20 +342,21 @@ impl Process {
 
     /// Puts a breakpoint at the program's entry point (`AT_ENTRY`), where the loader jumps at last.
     fn set_breakpoint(&self) -> io::Result<Breakpoint> {
-        #[cfg(target_arch = "x86_64")]
-        const BREAKPOINT: &[u8] = &[0xcc]; // int3
-        #[cfg(target_arch = "aarch64")]
-        const BREAKPOINT: &[u8] = &0xd420_0000_u32.to_le_bytes(); // brk #0
-        const WORD: usize = size_of::<usize>();
+        let elf = program::elf_of(Path::new(&format!("/proc/{}/exe", self.pid)));
+        let architecture = elf.ok_or_else(|| io::Error::other("no ELF file"))?.architecture;
         let auxiliary = fs::read(format!("/proc/{}/auxv", self.pid))?;
-        let (pairs, _) = auxiliary.as_chunks::<{ 2 * WORD }>();
-        let entry = pairs.iter().find_map(|pair| {
-            let (words, _) = pair.as_chunks::<WORD>();
-            let [key, value] = *words else { return None };
-            let is_entry = c_ulong::from_ne_bytes(key) == libc::AT_ENTRY;
-            is_entry.then_some(usize::from_ne_bytes(value))
-        });
+        let entry = kernel::auxiliary(&auxiliary, architecture.is_wide, libc::AT_ENTRY);
+        let entry = entry.and_then(|entry| usize::try_from(entry).ok());
         let entry = entry.ok_or_else(|| io::Error::other("no entry point"))?;
+        let is_thumb = entry & 1 == 1;
+        let (breakpoint, entry): (&[u8], _) = match architecture.machine {
+            X86 | X86_64 => (&[0xcc], entry),              // int3
+            AARCH64 => (&[0x00, 0x00, 0x20, 0xd4], entry), // brk #0
+            // The undefined instructions of arch/arm/kernel/ptrace.c.
+            ARM if is_thumb => (&[0x01, 0xde], entry - 1),
+            ARM => (&[0xf0, 0x01, 0xf0, 0xe7], entry),
+            _ => return Err(io::Error::other(format!("no breakpoint for {architecture}"))),
+        };
         // SAFETY: ptrace(2) reads and writes the other process, which has stopped. A word that it reads may be
         // -1, so errno must say whether it is one; errno's address is valid as long as its thread lives.
         unsafe {
@@ -358,7 +366,7 @@ impl Process {
                 return Err(io::Error::last_os_error());
             }
             let mut bytes = word.to_ne_bytes();
-            bytes[..BREAKPOINT.len()].copy_from_slice(BREAKPOINT);
+            bytes[..breakpoint.len()].copy_from_slice(breakpoint);
             let broken = c_long::from_ne_bytes(bytes);
             // The end of this process ends the other.
             let options = c_long::from(libc::PTRACE_O_EXITKILL);

@@ -45,6 +45,8 @@ pub enum Service {
 pub struct Standing {
     /// Why the library is not loaded by it.
     pub not_loaded: Option<String>,
+    /// What would let the program load it.
+    pub cure: Option<&'static str>,
     /// The option that makes the library act in a program that `EGRESS_SHIM_PROGRAMS` leaves out.
     pub way_in: Option<String>,
 }
@@ -340,6 +342,13 @@ fn do_not_answer(addresses: &[IpAddr]) -> String {
 /// The action that takes the host's IPv6 addresses away from the program.
 fn cure(seen: &Seen, standing: &Standing) -> String {
     let host = &seen.target.host;
+    if let Some(cure) = standing.cure {
+        return if seen.is_listed {
+            cure.to_owned()
+        } else {
+            format!("{cure}, and add --ipv4-only {host}")
+        };
+    }
     if standing.not_loaded.is_some() {
         let mut ipv4 = seen.tried.iter().filter(|attempt| attempt.address.is_ipv4());
         let answers = |attempt: &&Attempt| matches!(attempt.outcome, Outcome::Connected(_));
