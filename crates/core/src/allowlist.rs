@@ -600,25 +600,26 @@ fn is_numeric(name: &[u8]) -> bool {
 
 /// Whether a name is an IPv4 address as people write them. Most numeric lookups are of one, so they cost one walk.
 fn is_dotted_quad(name: &[u8]) -> bool {
-    let (mut numbers, mut number) = (0, None);
+    let (mut dots, mut digits, mut number) = (0, 0, 0);
     for &byte in name {
-        match (byte, number) {
-            // Octal, which the general way knows.
-            (b'0'..=b'9', Some(0)) => return false,
-            (b'0'..=b'9', _) => {
-                number = Some(number.unwrap_or(0) * 10 + u32::from(byte - b'0'));
+        let digit = u32::from(byte.wrapping_sub(b'0'));
+        if digit <= 9 {
+            // A second digit behind 0 is octal, which the general way knows.
+            if digits > 0 && number == 0 {
+                return false;
             }
-            (b'.', Some(0..=255)) if numbers < 3 => {
-                numbers += 1;
-                number = None;
+            digits += 1;
+            number = number * 10 + digit;
+            if number > 255 {
+                return false;
             }
-            _ => return false,
-        }
-        if number.is_some_and(|number| number > 255) {
+        } else if byte == b'.' && digits > 0 && dots < 3 {
+            (dots, digits, number) = (dots + 1, 0, 0);
+        } else {
             return false;
         }
     }
-    numbers == 3 && number.is_some()
+    dots == 3 && digits > 0
 }
 
 /// A number as strtoul(3) reads it in base 0: decimal, octal after `0`, hexadecimal after `0x`.
