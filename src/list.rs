@@ -37,7 +37,7 @@ const SMALL_FILE: usize = 64 << 10;
 /// The time between two looks at the file or two tries to load it, and the age at which a changed file counts as
 /// written to its end; in milliseconds.
 const SECOND: i64 = 1000;
-/// A thread that has read a file for so many milliseconds waits for a file system that hangs, or has left by
+/// In milliseconds. A thread that takes longer to read a file waits for a file system that hangs, or has left by
 /// siglongjmp(3).
 const LONGEST_READ: i64 = 10 * SECOND;
 

@@ -134,7 +134,7 @@ pub fn thread_id() -> c_int {
 /// Whether this process has a thread of this id (tgkill(2) with no signal).
 #[must_use]
 pub fn has_thread(process: c_int, thread: u32) -> bool {
-    // SAFETY: tgkill(2) takes three numbers; signal 0 is none.
+    // SAFETY: tgkill(2) takes three numbers, and sends nothing for signal 0.
     keeping_errno(|| unsafe {
         libc::syscall(libc::SYS_tgkill, process, thread, 0) == 0 || errno() != libc::ESRCH
     })

@@ -229,7 +229,7 @@ impl Lookup {
         status
     }
 
-    /// Whether libc says of a name without an address of the family what it says of no name at all.
+    /// Whether libc gives the same error for a name without an address of the family and for a name that does not exist.
     fn is_ambiguous(self, no_name: c_int) -> bool {
         let hints = hints_of(libc::AF_INET6, 0);
         !process::is_glibc()

@@ -1373,7 +1373,7 @@ mod tests {
         );
         stuck.connections = vec![connection(lost(0, 0, 200))];
         assert_eq!(judged(&stuck, true), [], "it was sent once");
-        // After so many, the timeout is at its most.
+        // After twelve retransmissions the timeout no longer grows.
         assert_eq!(unacknowledged_since(&lost(12, 12, 120_000)), Some(204 + 2 * 120 + 6));
     }
 

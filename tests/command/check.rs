@@ -331,7 +331,7 @@ fn a_question_to_another_process_is_not_answered() {
         .env("LD_PRELOAD", &*LIBRARY)
         .env("EGRESS_SHIM_CHECK", "1 1 with 80 localhost");
     assert_eq!(output(&mut command), "");
-    // What is no question is none.
+    // A text that is not a valid question gets no answer.
     for question in ["", " ", "$$", "$$ 1", "$$ x with 80 a", "$$ 1 both 80 a", "$$ 1 with 65536 a"]
     {
         let script =

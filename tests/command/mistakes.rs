@@ -104,7 +104,7 @@ fn the_variables_are_printed_as_lines_and_nothing_runs() {
     assert_eq!(seen, wanted);
     assert!(!ran.exists());
 
-    // Of use: the library works with these lines alone, and an invalid setting is none of them.
+    // The lines are enough for the library, and the invalid setting is not among them.
     let mut program = bare("printenv");
     program.arg("EGRESS_SHIM_KEEPALIVE").envs(seen.lines().filter_map(|line| line.split_once('=')));
     assert_eq!(output(&mut program), "idle=5\n");

@@ -100,7 +100,7 @@ fn a_start_makes_no_kind_of_system_call_that_the_loader_does_not_make() {
     });
 }
 
-/// Of so many only some are reported, and each is looked at only for its name.
+/// Only the first unknown settings are reported, and only the names are looked at.
 #[test]
 fn five_thousand_unknown_settings_cost_little_more_than_any_variables() {
     in_each_environment(|environment| {

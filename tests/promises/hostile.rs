@@ -144,8 +144,8 @@ fn h12_ld_debug_statistics() {
     });
 }
 
-/// Holds because what the loader says of an audit library that is not there is its own affair, and
-/// an audit library that is there only watches: every binding goes through another table then.
+/// The loader itself complains about an audit library that is missing. With one that is there, every binding goes
+/// through another table.
 #[test]
 fn h13_ld_audit_with_a_library_and_without() {
     in_each_environment_of_this_machine(|environment| {

@@ -52,7 +52,7 @@ fn threads_that_begin_at_once_cost_the_memory_and_the_time_of_one_list() {
         };
         let measure = |threads: &str| {
             let actions = ["threads", threads, LISTED];
-            // The stacks of so many threads.
+            // The stacks of the threads.
             let (_, stacks) =
                 numbers(bare(environment, &actions), format!("0 IPv4, {threads} any, "));
             let shimmed = command(environment, &[("IPV4_ONLY_FILE", &list)], &actions);
@@ -73,7 +73,7 @@ fn threads_that_begin_at_once_cost_the_memory_and_the_time_of_one_list() {
     });
 }
 
-/// The waiting knows whose it is: a child has no thread that loads.
+/// A child does not wait for a load: the thread that loads is its parent's.
 #[test]
 fn a_child_forked_while_another_thread_loads_the_list_looks_up() {
     let scratch = Scratch::new();

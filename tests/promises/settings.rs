@@ -74,8 +74,8 @@ impl Wrong {
         (self.variable, self.value.replace("DIR", text(directory)))
     }
 
-    /// Whether it ends a strict program: a variable that is none of the library's never does, for an
-    /// image may have one that looks like it.
+    /// Whether it ends a strict program. A variable that only looks like a setting never does: an image may have one
+    /// for another purpose.
     fn is_fatal(&self) -> bool {
         self.variable != "IPV4ONLY"
     }

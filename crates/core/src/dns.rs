@@ -802,7 +802,7 @@ mod tests {
         }
     }
 
-    /// A reply whose second record has an owner of so many octets, to which the third points.
+    /// A reply whose second record has an owner of this length, to which the third points.
     fn with_owner_of(octets: usize) -> Vec<u8> {
         let mut owner = Vec::new();
         while owner.len() + 1 < octets {
@@ -878,7 +878,7 @@ mod tests {
             ("many questions", changed(4, &[1])),
             ("the root", [&changed(12, &[0])[..13], &[0, 28, 0, 1, 0, 0, 0, 0]].concat()),
             ("a pointer", changed(12, &[0xc0, 0])),
-            ("a label that is none", changed(12, &[0x40])),
+            ("a label of an unknown kind", changed(12, &[0x40])),
             ("a label up to the end", changed(12, &[63])),
             ("a dot in a label", changed(15, b".")),
             ("a space in a label", changed(15, b" ")),

@@ -216,7 +216,7 @@ impl Socket {
         STATES.get(usize::from(self.state)).copied().unwrap_or("UNKNOWN")
     }
 
-    /// Reads a line of /proc/net/tcp, tcp6, udp or udp6; times are in ticks, so many in a second.
+    /// Reads a line of /proc/net/tcp, tcp6, udp or udp6, whose times are in ticks; `ticks` is their number in a second.
     #[must_use]
     pub fn of_line(line: &str, ticks: u64) -> Option<Self> {
         let mut fields = line.split_ascii_whitespace().skip(1);
