@@ -58,15 +58,16 @@ fn main() {
 
 fn connects(environment: &Environment) {
     heading("connect on loopback (socket + connect)", "ns");
-    let program = &environment.program("connect_cost");
-    let shimmed =
-        |settings: Settings| move || with(environment.shimmed(program, settings), &["500"]);
+    let program = &environment.program("cost");
+    let shimmed = |settings: Settings| {
+        move || with(environment.shimmed(program, settings), &["connect", "500"])
+    };
     compare(
         40,
         printed,
         &[
-            side("nothing preloaded", || with(environment.bare(program), &["500"])),
-            side("libkeepalive", || with(libkeepalive(environment, program), &["500"])),
+            side("nothing preloaded", || with(environment.bare(program), &["connect", "500"])),
+            side("libkeepalive", || with(libkeepalive(environment, program), &["connect", "500"])),
             side("egress-shim", shimmed(DEFAULTS)),
             side("egress-shim, enforce", shimmed(ENFORCE)),
             side("egress-shim, EGRESS_SHIM=off", shimmed(OFF)),
@@ -75,7 +76,7 @@ fn connects(environment: &Environment) {
 }
 
 fn options(environment: &Environment) {
-    let program = &environment.program("setsockopt_cost");
+    let program = &environment.program("cost");
     for option in ["TCP_NODELAY", "TCP_KEEPIDLE"] {
         heading(&format!("setsockopt of {option}"), "ns");
         let shimmed = |settings: Settings| {
@@ -94,7 +95,7 @@ fn options(environment: &Environment) {
 }
 
 fn sending(environment: &Environment) {
-    let program = &environment.program("send_cost");
+    let program = &environment.program("cost");
     for call in ["sendto", "sendmsg"] {
         heading(&format!("{call} on loopback, udp"), "ns");
         compare(
@@ -111,7 +112,7 @@ fn sending(environment: &Environment) {
 }
 
 fn receiving(environment: &Environment) {
-    let program = &environment.program("receive_cost");
+    let program = &environment.program("cost");
     let forwarder = &environment.shared_library("forwarder");
     for kind in ["udp", "tcp"] {
         heading(&format!("recv on loopback, {kind}"), "ns");
@@ -135,9 +136,9 @@ fn receiving(environment: &Environment) {
 
 fn lookups(environment: &Environment) {
     let lab = &Lab::start(&["--drop-aaaa"]);
-    let program = &environment.program("lookup_cost");
+    let program = &environment.program("cost");
     let in_lab = |mut command: Command, count: &str, node: &str| {
-        lab.on(Host::Client, command.args([count, node]));
+        lab.on(Host::Client, command.args(["getaddrinfo", count, node]));
         command
     };
     let bare = |count: &'static str, node: &'static str| {

@@ -39,7 +39,6 @@ const NEGATIVE: &[(&str, &str)] = &[
 /// Tests that claim that the library acts without harm, and never look whether it acted. Each is to be made right, and
 /// then its line goes.
 const UNPROVEN: &[&str] = &[
-    "cost::many_threads_connect_and_resolve_without_growth",
     "log_output::a_background_program_of_a_terminal_that_stops_those_is_not_stopped",
     "log_output::a_pipe_that_others_fill_at_the_same_time_holds_up_nobody",
 ];

@@ -55,10 +55,7 @@ static int do_connect(int fd, const struct sockaddr *address, socklen_t length)
     return status;
 }
 
-static ssize_t do_send(int fd, const void *bytes, size_t length)
-{
-    return send(fd, bytes, length, MSG_NOSIGNAL);
-}
+static ssize_t do_send(int fd, const void *bytes, size_t length) { return send(fd, bytes, length, MSG_NOSIGNAL); }
 
 static ssize_t do_receive(int fd, void *bytes, size_t length)
 {

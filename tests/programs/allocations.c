@@ -25,15 +25,9 @@ void *malloc(size_t size)
     return memory + start + 16;
 }
 
-void free(void *block)
-{
-    calls += block != NULL;
-}
+void free(void *block) { calls += block != NULL; }
 
-void *calloc(size_t count, size_t size)
-{
-    return malloc(count * size); /* zeros, for none is used twice */
-}
+void *calloc(size_t count, size_t size) { return malloc(count * size); /* zeros, for none is used twice */ }
 
 void *realloc(void *block, size_t size)
 {

@@ -17,10 +17,7 @@ int say_behind(int fd, const struct sockaddr *address, socklen_t length)
 }
 
 #if HOW == 1
-static int (*choose(void))(int, const struct sockaddr *, socklen_t)
-{
-    return say_behind;
-}
+static int (*choose(void))(int, const struct sockaddr *, socklen_t) { return say_behind; }
 
 int connect(int fd, const struct sockaddr *address, socklen_t length) __attribute__((ifunc("choose")));
 #elif HOW == 2
@@ -34,8 +31,5 @@ __asm__(".symver say_behind, connect@BEHIND_1\n");
 #elif HOW == 4
 __asm__(".symver say_behind, connect@BEHIND_2\n");
 #else
-int connect(int fd, const struct sockaddr *address, socklen_t length)
-{
-    return say_behind(fd, address, length);
-}
+int connect(int fd, const struct sockaddr *address, socklen_t length) { return say_behind(fd, address, length); }
 #endif

@@ -158,9 +158,10 @@ int main(int argc, char **argv)
         printf("NOT ENDED\n");
         return 1;
     }
-    printf("%s; %d cleaned", result == PTHREAD_CANCELED ? "canceled"
-                             : result == (void *)7L     ? "exited"
-                                                        : (char *)result,
+    printf("%s; %d cleaned",
+           result == PTHREAD_CANCELED ? "canceled"
+           : result == (void *)7L     ? "exited"
+                                      : (char *)result,
            cleaned);
     if (frames_destroyed != NULL)
         printf("; %d destroyed", frames_destroyed());

@@ -19,8 +19,8 @@ int connect(int fd, const struct sockaddr *address, socklen_t length)
     return next(fd, address, length);
 }
 
-int getaddrinfo(const char *restrict node, const char *restrict service,
-                const struct addrinfo *restrict hints, struct addrinfo **restrict result)
+int getaddrinfo(const char *restrict node, const char *restrict service, const struct addrinfo *restrict hints,
+                struct addrinfo **restrict result)
 {
     int (*next)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
     char line[64];

@@ -21,10 +21,7 @@ static atomic_long lookups, wrong;
 static atomic_int done;
 
 /* Whether the name has no IPv6 address: it is listed. */
-static int is_listed(const char *name)
-{
-    return strcmp(families_of(name, AF_UNSPEC, 0), "4") == 0;
-}
+static int is_listed(const char *name) { return strcmp(families_of(name, AF_UNSPEC, 0), "4") == 0; }
 
 static void look_up(void)
 {
@@ -41,17 +38,6 @@ static void *look_up_often(void *argument)
         usleep(2000);
     }
     return argument;
-}
-
-static long kibibytes(void)
-{
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-
-    if (file == NULL || fscanf(file, "%*d %ld", &pages) != 1)
-        fail("/proc/self/statm");
-    fclose(file);
-    return pages * 4;
 }
 
 static void change(const char *path, int number)
@@ -104,13 +90,13 @@ int main(int count, char **arguments)
         usleep(1500000);
         fork_and_look();
         if (i == 3 * BURST)
-            before = kibibytes();
+            before = kibibytes("VmRSS");
     }
     done = 1;
     for (int i = 0; i < THREADS; i++)
         pthread_join(threads[i], NULL);
-    after = kibibytes();
-    printf("%s changes under %ld lookups: %ld wrong, %ld KiB more\n", arguments[2], (long)lookups,
-           (long)wrong, before ? after - before : 0);
+    after = kibibytes("VmRSS");
+    printf("%s changes under %ld lookups: %ld wrong, %ld KiB more\n", arguments[2], (long)lookups, (long)wrong,
+           before ? after - before : 0);
     return wrong != 0 || (before != 0 && after - before > MOST_KIB);
 }

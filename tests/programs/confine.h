@@ -14,7 +14,7 @@
 #include <unistd.h>
 
 /* linux/seccomp.h and linux/filter.h, which musl-gcc does not find. */
-#define FILTER_KILL 0x80000000U           /* SECCOMP_RET_KILL_PROCESS */
+#define FILTER_KILL 0x80000000U /* SECCOMP_RET_KILL_PROCESS */
 #define FILTER_ERRNO(error) (0x00050000U | (error))
 #define FILTER_ANY (-1)
 
@@ -29,12 +29,12 @@ static inline int filter(long call, int argument, uint32_t action)
         uint8_t if_true, if_false;
         uint32_t operand;
     } steps[] = {
-        { 0x20, 0, 0, 0 },                           /* load the number of the system call */
-        { 0x15, 0, 3, (uint32_t)call },              /* is it this one? */
-        { 0x20, 0, 0, 16 },                          /* load the first argument's lower half */
-        { 0x15, 0, 1, (uint32_t)argument },          /* is it this one? */
-        { 0x06, 0, 0, action },                      /* return */
-        { 0x06, 0, 0, 0x7fff0000U },                 /* SECCOMP_RET_ALLOW */
+        { 0x20, 0, 0, 0 },                  /* load the number of the system call */
+        { 0x15, 0, 3, (uint32_t)call },     /* is it this one? */
+        { 0x20, 0, 0, 16 },                 /* load the first argument's lower half */
+        { 0x15, 0, 1, (uint32_t)argument }, /* is it this one? */
+        { 0x06, 0, 0, action },             /* return */
+        { 0x06, 0, 0, 0x7fff0000U },        /* SECCOMP_RET_ALLOW */
     };
     struct {
         unsigned short length;

@@ -16,7 +16,7 @@ int main(int count, char **words)
     if (count < 4)
         errx(2, "usage: crowd PROCESSES PAIRS COMMAND [ARG]...");
     int processes = atoi(words[1]), pairs = atoi(words[2]), ready[2];
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    struct sockaddr_in address = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     socklen_t length = sizeof address;
     int listener = socket(AF_INET, SOCK_STREAM, 0);
     if (bind(listener, (struct sockaddr *)&address, length) || listen(listener, 4096) ||

@@ -107,7 +107,10 @@ static int log_descriptor(const char *path)
     close(lowest);
     for (int fd = 0; fd < 1024; fd++)
         if (fstat(fd, &seen) == 0 && seen.st_ino == wanted.st_ino && seen.st_dev == wanted.st_dev)
-            printf("log %s %s\n", fd >= 100 ? "high" : fd == (int)limit.rlim_cur - 1 ? "last" : "LOW",
+            printf("log %s %s\n",
+                   fd >= 100                       ? "high"
+                   : fd == (int)limit.rlim_cur - 1 ? "last"
+                                                   : "LOW",
                    fcntl(fd, F_GETFD) & FD_CLOEXEC ? "close-on-exec" : "KEPT OVER EXEC");
     printf("keepalive %s\n", refused_text(&port));
     for (int fd; (fd = dup(STDIN_FILENO)) >= 0 && free_ones < 50;)

@@ -15,12 +15,14 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-static void fail(const char *what, const char *path) {
+static void fail(const char *what, const char *path)
+{
     fprintf(stderr, "enter: %s %s: %s\n", what, path, strerror(errno));
     exit(125);
 }
 
-static void bind(const char *root, const char *path, int recursively) {
+static void bind(const char *root, const char *path, int recursively)
+{
     char inside[PATH_MAX];
     snprintf(inside, sizeof inside, "%s%s", root, path);
     // The directories above a shared one; those of a Debian are there.
@@ -36,7 +38,8 @@ static void bind(const char *root, const char *path, int recursively) {
         fail("mount on", inside);
 }
 
-int main(int count, char **arguments) {
+int main(int count, char **arguments)
+{
     if (count < 4) {
         fprintf(stderr, "usage: enter ROOT SHARED PROGRAM [ARG]...\n");
         return 125;
@@ -50,11 +53,11 @@ int main(int count, char **arguments) {
     // A root that is a mount, unlike that of chroot(2), is one that a program can do everything in.
     if (mount(root, root, NULL, MS_BIND, NULL) != 0)
         fail("mount", root);
-    static const char *const trees[] = {"/proc", "/sys", "/dev", "/tmp"};
+    static const char *const trees[] = { "/proc", "/sys", "/dev", "/tmp" };
     for (size_t i = 0; i < sizeof trees / sizeof *trees; i++)
         bind(root, trees[i], 1);
     bind(root, arguments[2], 0);
-    static const char *const files[] = {"/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf"};
+    static const char *const files[] = { "/etc/hosts", "/etc/nsswitch.conf", "/etc/resolv.conf" };
     for (size_t i = 0; i < sizeof files / sizeof *files; i++)
         bind(root, files[i], 0);
     // The old root goes over the new one, from where it is taken away (pivot_root(2)).

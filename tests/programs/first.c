@@ -84,9 +84,8 @@ int main(int argc, char **argv)
         printf("NOT ENDED\n");
         return 1;
     }
-    printf("%s; %d cleaned; %d left open; ", result == PTHREAD_CANCELED ? "canceled" : "ended",
-           cleaned, files() - before);
-    printf("later %s\n",
-           connects ? refused_text(&port) : families_of("known.example.com", AF_UNSPEC, 0));
+    printf("%s; %d cleaned; %d left open; ", result == PTHREAD_CANCELED ? "canceled" : "ended", cleaned,
+           files() - before);
+    printf("later %s\n", connects ? refused_text(&port) : families_of("known.example.com", AF_UNSPEC, 0));
     return 0;
 }

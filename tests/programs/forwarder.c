@@ -5,12 +5,6 @@
 
 static ssize_t (*next)(int, void *, size_t, int);
 
-__attribute__((constructor)) static void find(void)
-{
-    next = dlsym(RTLD_NEXT, "recv");
-}
+__attribute__((constructor)) static void find(void) { next = dlsym(RTLD_NEXT, "recv"); }
 
-ssize_t recv(int socket, void *buffer, size_t length, int flags)
-{
-    return next(socket, buffer, length, flags);
-}
+ssize_t recv(int socket, void *buffer, size_t length, int flags) { return next(socket, buffer, length, flags); }

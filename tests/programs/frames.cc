@@ -24,7 +24,4 @@ extern "C" void through_frames(void (*call)())
     inner(call);
 }
 
-extern "C" int frames_destroyed()
-{
-    return destroyed;
-}
+extern "C" int frames_destroyed() { return destroyed; }

@@ -1,6 +1,9 @@
-/* What the programs share: sockets on loopback, keepalive in words, lookups in words. */
+/* What the programs share: errors, sockets on loopback, keepalive in words, lookups in words, what a process has. */
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE
+#endif
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
@@ -15,6 +18,34 @@ static inline void fail(const char *what)
 {
     fprintf(stderr, "%s: %s\n", what, strerror(errno));
     _exit(2);
+}
+
+/* The name of an errno. */
+static inline const char *error_name(int error)
+{
+#define NAMED(name) \
+    {               \
+        name, #name \
+    }
+    static const struct {
+        int error;
+        const char *name;
+    } known[] = {
+        NAMED(EBADF),        NAMED(ENOTSOCK),    NAMED(EFAULT),       NAMED(EINVAL),       NAMED(EAFNOSUPPORT),
+        NAMED(ECONNREFUSED), NAMED(ENETUNREACH), NAMED(EHOSTUNREACH), NAMED(ETIMEDOUT),    NAMED(EINPROGRESS),
+        NAMED(EALREADY),     NAMED(EISCONN),     NAMED(EINTR),        NAMED(EACCES),       NAMED(EADDRNOTAVAIL),
+        NAMED(EPERM),        NAMED(ENOENT),      NAMED(EPROTOTYPE),   NAMED(ENOTDIR),      NAMED(EAGAIN),
+        NAMED(EOPNOTSUPP),   NAMED(EMFILE),      NAMED(ENOTCONN),     NAMED(EDESTADDRREQ), NAMED(EADDRINUSE),
+        NAMED(ECONNRESET),   NAMED(ENXIO),       NAMED(ELOOP),        NAMED(EMSGSIZE),
+    };
+#undef NAMED
+    static char number[32];
+
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+        if (known[i].error == error)
+            return known[i].name;
+    snprintf(number, sizeof number, "errno %d", error);
+    return number;
 }
 
 /* The socket of the latest loopback(). */
@@ -64,8 +95,7 @@ static inline int refused(const struct sockaddr_in *address)
     if (fd < 0)
         return -1;
     errno = 0;
-    if (connect(fd, (const struct sockaddr *)address, sizeof *address) == -1 &&
-        errno == ECONNREFUSED)
+    if (connect(fd, (const struct sockaddr *)address, sizeof *address) == -1 && errno == ECONNREFUSED)
         on = keepalive_of(fd);
     close(fd);
     return on;
@@ -102,6 +132,21 @@ static inline const char *refused_text(const struct sockaddr_in *address)
     return text;
 }
 
+/* The name of a status of getaddrinfo. */
+static inline const char *status_name(int status)
+{
+    /* The numbers are the same in all Linux libcs; the names are not in all their headers. */
+    static const char *const names[] = { "ok",         "EAI_BADFLAGS", "EAI_NONAME",   "EAI_AGAIN",   "EAI_FAIL",
+                                         "EAI_NODATA", "EAI_FAMILY",   "EAI_SOCKTYPE", "EAI_SERVICE", "EAI_ADDRFAMILY",
+                                         "EAI_MEMORY", "EAI_SYSTEM",   "EAI_OVERFLOW" };
+    static char other[32];
+
+    if (status <= 0 && -status < (int)(sizeof names / sizeof *names))
+        return names[-status];
+    snprintf(other, sizeof other, "status %d", status);
+    return other;
+}
+
 /* Looks a name up and says of what families the results are: "4", "6", "46", or the error. */
 static inline const char *families_of(const char *node, int family, int flags)
 {
@@ -117,4 +162,36 @@ static inline const char *families_of(const char *node, int family, int flags)
     }
     freeaddrinfo(list);
     return four && six ? "46" : four ? "4" : six ? "6" : "none";
+}
+
+/* A figure of this process in KiB, by its name in /proc/self/status: VmRSS, VmData. */
+static inline long kibibytes(const char *name)
+{
+    FILE *file = fopen("/proc/self/status", "re");
+    size_t length = strlen(name);
+    char line[256];
+    long value = -1;
+
+    if (file == NULL)
+        fail("/proc/self/status");
+    while (fgets(line, sizeof line, file) != NULL)
+        if (strncmp(line, name, length) == 0 && line[length] == ':')
+            value = atol(line + length + 1);
+    fclose(file);
+    return value;
+}
+
+/* How many descriptors are open, without the one that reads the directory. */
+static inline int descriptors(void)
+{
+    DIR *directory = opendir("/proc/self/fd");
+    struct dirent *entry;
+    int count = -1;
+
+    if (directory == NULL)
+        fail("/proc/self/fd");
+    while ((entry = readdir(directory)) != NULL)
+        count += entry->d_name[0] != '.';
+    closedir(directory);
+    return count;
 }

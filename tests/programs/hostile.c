@@ -95,8 +95,7 @@ static int threads(int count)
             other++;
     }
     free(all);
-    printf("%d as without the library, %d with it, %d otherwise\n", seen[0], seen[3],
-           seen[1] + seen[2] + other);
+    printf("%d as without the library, %d with it, %d otherwise\n", seen[0], seen[3], seen[1] + seen[2] + other);
     return 0;
 }
 

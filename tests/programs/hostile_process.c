@@ -15,7 +15,7 @@
 /* PR_SET_MM_MAP takes all addresses at once, and needs no privilege: proc(5), /proc/PID/stat, has most of them. */
 static void point_environment_at(char *memory, unsigned long size)
 {
-    unsigned long field[53] = {0};
+    unsigned long field[53] = { 0 };
     char line[4096];
     FILE *stat = fopen("/proc/self/stat", "r");
     if (!stat || !fgets(line, sizeof line, stat))
@@ -55,7 +55,7 @@ int main(int count, char **words)
         strcpy(memory, "PATH=/bin");
         point_environment_at(memory, size - 1);
     } else {
-        struct rlimit limit = {size, size};
+        struct rlimit limit = { size, size };
         if (setrlimit(RLIMIT_NOFILE, &limit)) {
             /* Only the privileged may have more than the hard limit. */
             if (getrlimit(RLIMIT_NOFILE, &limit))

@@ -64,10 +64,7 @@ static int elapsed(void)
     return (int)(now.tv_sec * 1000 + now.tv_nsec / 1000000);
 }
 
-static int connect_once(void)
-{
-    return refused(&free_port) == keepalive;
-}
+static int connect_once(void) { return refused(&free_port) == keepalive; }
 
 static int allocate(void)
 {
@@ -110,8 +107,7 @@ static int print(void)
         fprintf(file, "line %d of some %s\n", ++number, "text");
     rewind(file);
     for (int i = 99; i >= 0; i--)
-        if (fgets(line, sizeof line, file) == NULL || sscanf(line, "line %d of", &back) != 1 ||
-            back != number - i)
+        if (fgets(line, sizeof line, file) == NULL || sscanf(line, "line %d of", &back) != 1 || back != number - i)
             return 0;
     return 1;
 }
@@ -158,7 +154,7 @@ int main(int argc, char **argv)
     if (argc == 3)
         printf("%d signals blocked\n", (int)blocked);
     else
-        printf("keepalive %s; wrong: %d in the handler, %d in what it interrupts\n",
-               keepalive ? "on" : "off", (int)wrong, bad);
+        printf("keepalive %s; wrong: %d in the handler, %d in what it interrupts\n", keepalive ? "on" : "off",
+               (int)wrong, bad);
     return 0;
 }

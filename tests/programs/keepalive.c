@@ -32,20 +32,13 @@
  *   wait                      prints "ready" and waits for a byte or the end of standard input
  */
 #include "confine.h"
-#include <errno.h>
+#include "guest.h"
 #include <fcntl.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/un.h>
-#include <unistd.h>
 
 #define MPTCP 262 /* IPPROTO_MPTCP, which older headers lack */
 
@@ -54,28 +47,8 @@ static uint32_t host = INADDR_LOOPBACK;
 static struct sockaddr_storage peer;
 static socklen_t peer_length;
 
-static void fail(const char *what) {
-    perror(what);
-    exit(1);
-}
-
-static const char *error_name(int error) {
-    static char number[16];
-    switch (error) {
-    case ECONNREFUSED: return "ECONNREFUSED";
-    case EINPROGRESS: return "EINPROGRESS";
-    case EALREADY: return "EALREADY";
-    case EISCONN: return "EISCONN";
-    case EINVAL: return "EINVAL";
-    case EPERM: return "EPERM";
-    case EMFILE: return "EMFILE";
-    case EOPNOTSUPP: return "EOPNOTSUPP";
-    }
-    snprintf(number, sizeof number, "errno %d", error);
-    return number;
-}
-
-static socklen_t loopback(struct sockaddr_storage *address, int family, int mapped) {
+static socklen_t address_of_host(struct sockaddr_storage *address, int family, int mapped)
+{
     memset(address, 0, sizeof *address);
     if (family == AF_INET) {
         struct sockaddr_in *in = (struct sockaddr_in *)address;
@@ -87,34 +60,41 @@ static socklen_t loopback(struct sockaddr_storage *address, int family, int mapp
     in6->sin6_family = AF_INET6;
     in6->sin6_addr.s6_addr[15] = 1;
     if (mapped) {
-        static const unsigned char localhost[4] = {127, 0, 0, 1};
+        static const unsigned char localhost[4] = { 127, 0, 0, 1 };
         in6->sin6_addr.s6_addr[10] = in6->sin6_addr.s6_addr[11] = 0xff;
         memcpy(in6->sin6_addr.s6_addr + 12, localhost, 4);
     }
     return sizeof *in6;
 }
 
-static in_port_t *port_of(struct sockaddr_storage *address) {
+static in_port_t *port_of(struct sockaddr_storage *address)
+{
     return address->ss_family == AF_INET ? &((struct sockaddr_in *)address)->sin_port
                                          : &((struct sockaddr_in6 *)address)->sin6_port;
 }
 
 /* A bound socket of the kind, and its address. */
-static int bound(int family, int type, int protocol, struct sockaddr_storage *address, socklen_t *length) {
+static int bound_socket(int family, int type, int protocol, struct sockaddr_storage *address, socklen_t *length)
+{
     int made = socket(family, type, protocol);
-    if (made < 0) fail("socket");
-    if (bind(made, (struct sockaddr *)address, *length) != 0) fail("bind");
+    if (made < 0)
+        fail("socket");
+    if (bind(made, (struct sockaddr *)address, *length) != 0)
+        fail("bind");
     *length = sizeof *address;
-    if (getsockname(made, (struct sockaddr *)address, length) != 0) fail("getsockname");
+    if (getsockname(made, (struct sockaddr *)address, length) != 0)
+        fail("getsockname");
     return made;
 }
 
-static void new_socket(int family, int type, int protocol, int mapped) {
+static void new_socket(int family, int type, int protocol, int mapped)
+{
     if (family == AF_INET || family == AF_INET6) {
-        peer_length = loopback(&peer, family, mapped);
+        peer_length = address_of_host(&peer, family, mapped);
         if (type == SOCK_STREAM) {
-            listener = bound(family, type, protocol, &peer, &peer_length);
-            if (listen(listener, 8) != 0) fail("listen");
+            listener = bound_socket(family, type, protocol, &peer, &peer_length);
+            if (listen(listener, 8) != 0)
+                fail("listen");
         } else {
             *port_of(&peer) = type == SOCK_RAW ? 0 : htons(9);
         }
@@ -122,28 +102,34 @@ static void new_socket(int family, int type, int protocol, int mapped) {
         memset(&peer, 0, sizeof peer);
         peer.ss_family = AF_UNIX;
         peer_length = sizeof peer.ss_family; /* the kernel picks an abstract name */
-        listener = bound(family, type, protocol, &peer, &peer_length);
-        if (listen(listener, 8) != 0) fail("listen");
+        listener = bound_socket(family, type, protocol, &peer, &peer_length);
+        if (listen(listener, 8) != 0)
+            fail("listen");
     } else { /* AF_NETLINK: a sockaddr_nl of zeros is the kernel */
         memset(&peer, 0, sizeof peer);
         peer.ss_family = family;
         peer_length = 12;
     }
     current = socket(family, type, protocol);
-    if (current < 0) fail("socket");
-    if (first < 0) first = current;
+    if (current < 0)
+        fail("socket");
+    if (first < 0)
+        first = current;
 }
 
-static void connect_to(const char *step, struct sockaddr_storage *address, socklen_t length) {
+static void connect_to(const char *step, struct sockaddr_storage *address, socklen_t length)
+{
     int status = connect(current, (struct sockaddr *)address, length);
     printf("%s: %s\n", step, status == 0 ? "0" : error_name(errno));
 }
 
-static void send_to_peer(const char *step) {
+static void send_to_peer(const char *step)
+{
     static char byte = 'x';
-    struct iovec vector = {.iov_base = &byte, .iov_len = 1};
-    struct mmsghdr message = {.msg_hdr = {
-        .msg_name = &peer, .msg_namelen = peer_length, .msg_iov = &vector, .msg_iovlen = 1}};
+    struct iovec vector = { .iov_base = &byte, .iov_len = 1 };
+    struct mmsghdr message = {
+        .msg_hdr = { .msg_name = &peer, .msg_namelen = peer_length, .msg_iov = &vector, .msg_iovlen = 1 }
+    };
     ssize_t sent = strcmp(step, "sendto") == 0
                        ? sendto(current, &byte, 1, MSG_FASTOPEN, (struct sockaddr *)&peer, peer_length)
                    : strcmp(step, "sendmsg") == 0 ? sendmsg(current, &message.msg_hdr, MSG_FASTOPEN)
@@ -152,29 +138,38 @@ static void send_to_peer(const char *step) {
 }
 
 /* Whether a connection has something else than this program sets on it. */
-static int is_changed(int connection) {
+static int is_changed(int connection)
+{
     int off = 0, idle = 7200, on, kept;
     socklen_t size = sizeof on;
-    if (setsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof off) != 0) fail("SO_KEEPALIVE");
-    if (setsockopt(connection, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle) != 0) fail("TCP_KEEPIDLE");
-    if (getsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &on, &size) != 0) fail("SO_KEEPALIVE");
-    if (getsockopt(connection, IPPROTO_TCP, TCP_KEEPIDLE, &kept, &size) != 0) fail("TCP_KEEPIDLE");
+    if (setsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &off, sizeof off) != 0)
+        fail("SO_KEEPALIVE");
+    if (setsockopt(connection, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle) != 0)
+        fail("TCP_KEEPIDLE");
+    if (getsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &on, &size) != 0)
+        fail("SO_KEEPALIVE");
+    if (getsockopt(connection, IPPROTO_TCP, TCP_KEEPIDLE, &kept, &size) != 0)
+        fail("TCP_KEEPIDLE");
     return on != off && kept != idle;
 }
 
-static void crowd(int count) {
-    struct rlimit limit = {.rlim_cur = 2 * count + 100, .rlim_max = 2 * count + 100};
+static void crowd(int count)
+{
+    struct rlimit limit = { .rlim_cur = 2 * count + 100, .rlim_max = 2 * count + 100 };
     int processors = (int)sysconf(_SC_NPROCESSORS_ONLN), changed = 0;
     int *connections = calloc(count, sizeof *connections);
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) fail("setrlimit");
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        fail("setrlimit");
     for (int i = 0; i < count; i++) {
         cpu_set_t processor;
         CPU_ZERO(&processor);
         CPU_SET(i % processors, &processor);
         sched_setaffinity(0, sizeof processor, &processor); /* as far as they may be used */
         connections[i] = socket(peer.ss_family, SOCK_STREAM, 0);
-        if (connect(connections[i], (struct sockaddr *)&peer, peer_length) != 0) fail("connect");
-        if (accept(listener, NULL, NULL) < 0) fail("accept");
+        if (connect(connections[i], (struct sockaddr *)&peer, peer_length) != 0)
+            fail("connect");
+        if (accept(listener, NULL, NULL) < 0)
+            fail("accept");
     }
     for (int i = 0; i < count; i++)
         changed += is_changed(connections[i]);
@@ -182,20 +177,26 @@ static void crowd(int count) {
 }
 
 /* A connection to the current socket, by the bare system call: it is not what the test is about. */
-static void listen_and_dial(void) {
+static void listen_and_dial(void)
+{
     struct sockaddr_storage address;
     socklen_t length = sizeof address;
     int protocol;
     socklen_t size = sizeof protocol;
     listener = current;
-    if (getsockopt(current, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0) fail("SO_PROTOCOL");
-    if (listen(listener, 8) != 0) fail("listen");
-    if (getsockname(listener, (struct sockaddr *)&address, &length) != 0) fail("getsockname");
+    if (getsockopt(current, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0)
+        fail("SO_PROTOCOL");
+    if (listen(listener, 8) != 0)
+        fail("listen");
+    if (getsockname(listener, (struct sockaddr *)&address, &length) != 0)
+        fail("getsockname");
     int client = socket(address.ss_family, SOCK_STREAM, protocol);
-    if (client < 0 || syscall(SYS_connect, client, &address, length) != 0) fail("dial");
+    if (client < 0 || syscall(SYS_connect, client, &address, length) != 0)
+        fail("dial");
 }
 
-static void run_anew(char **steps) {
+static void run_anew(char **steps)
+{
     char adopt[32];
     snprintf(adopt, sizeof adopt, "adopt=%d", current);
     fflush(stdout);
@@ -205,64 +206,81 @@ static void run_anew(char **steps) {
     fail("exec");
 }
 
-static void move_elsewhere(void) {
-    struct ifreq alias = {.ifr_name = "lo:1"};
+static void move_elsewhere(void)
+{
+    struct ifreq alias = { .ifr_name = "lo:1" };
     struct sockaddr_in *address = (struct sockaddr_in *)&alias.ifr_addr;
     int any = socket(AF_INET, SOCK_DGRAM, 0);
     host = 0xc0000201;
     address->sin_family = AF_INET;
     address->sin_addr.s_addr = htonl(host);
-    if (ioctl(any, SIOCSIFADDR, &alias) != 0) fail("address");
+    if (ioctl(any, SIOCSIFADDR, &alias) != 0)
+        fail("address");
     close(any);
 }
 
-static void refused(void) {
+static void connect_refused(void)
+{
     struct sockaddr_storage closed = peer;
     socklen_t length = peer_length;
     int protocol;
     socklen_t size = sizeof protocol;
-    if (getsockopt(current, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0) fail("SO_PROTOCOL");
+    if (getsockopt(current, SOL_SOCKET, SO_PROTOCOL, &protocol, &size) != 0)
+        fail("SO_PROTOCOL");
     *port_of(&closed) = 0;
-    int holder = bound(closed.ss_family, SOCK_STREAM, protocol, &closed, &length);
+    int holder = bound_socket(closed.ss_family, SOCK_STREAM, protocol, &closed, &length);
     connect_to("refused", &closed, length);
     close(holder);
 }
 
 /* Fills the peer's queue: from then on the kernel drops whatever asks for a connection. The bare
  * system call, as these connections are not what the test is about. */
-static void full(void) {
-    if (listen(listener, 0) != 0) fail("listen");
+static void full(void)
+{
+    if (listen(listener, 0) != 0)
+        fail("listen");
     int filler = socket(peer.ss_family, SOCK_STREAM, 0);
-    if (filler < 0 || syscall(SYS_connect, filler, &peer, peer_length) != 0) fail("full");
+    if (filler < 0 || syscall(SYS_connect, filler, &peer, peer_length) != 0)
+        fail("full");
 }
 
-static void drain(void) {
-    struct pollfd waiting = {.fd = listener, .events = POLLIN};
-    if (listen(listener, 8) != 0) fail("listen");
+static void drain(void)
+{
+    struct pollfd waiting = { .fd = listener, .events = POLLIN };
+    if (listen(listener, 8) != 0)
+        fail("listen");
     while (poll(&waiting, 1, 0) == 1)
         close(accept(listener, NULL, NULL));
 }
 
-static void finish(void) {
-    struct pollfd waiting = {.fd = current, .events = POLLOUT};
+static void finish(void)
+{
+    struct pollfd waiting = { .fd = current, .events = POLLOUT };
     int error;
     socklen_t size = sizeof error;
-    if (poll(&waiting, 1, 10000) != 1) fail("poll");
-    if (getsockopt(current, SOL_SOCKET, SO_ERROR, &error, &size) != 0) fail("SO_ERROR");
+    if (poll(&waiting, 1, 10000) != 1)
+        fail("poll");
+    if (getsockopt(current, SOL_SOCKET, SO_ERROR, &error, &size) != 0)
+        fail("SO_ERROR");
     printf("finish: %s\n", error == 0 ? "0" : error_name(error));
 }
 
-static int option_of(const char *name, int *level) {
+static int option_of(const char *name, int *level)
+{
     *level = IPPROTO_TCP;
-    if (strcmp(name, "idle") == 0) return TCP_KEEPIDLE;
-    if (strcmp(name, "interval") == 0) return TCP_KEEPINTVL;
-    if (strcmp(name, "count") == 0) return TCP_KEEPCNT;
+    if (strcmp(name, "idle") == 0)
+        return TCP_KEEPIDLE;
+    if (strcmp(name, "interval") == 0)
+        return TCP_KEEPINTVL;
+    if (strcmp(name, "count") == 0)
+        return TCP_KEEPCNT;
     *level = SOL_SOCKET;
     return SO_KEEPALIVE;
 }
 
-static void show(void) {
-    static const char *const names[] = {"keepalive", "idle", "interval", "count"};
+static void show(void)
+{
+    static const char *const names[] = { "keepalive", "idle", "interval", "count" };
     const char *separator = "";
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         int level, option = option_of(names[i], &level), value = -1;
@@ -275,15 +293,18 @@ static void show(void) {
     printf("\n");
 }
 
-static void show_port(void) {
+static void show_port(void)
+{
     struct sockaddr_storage own;
     socklen_t length = sizeof own;
-    if (getsockname(current, (struct sockaddr *)&own, &length) != 0) fail("getsockname");
+    if (getsockname(current, (struct sockaddr *)&own, &length) != 0)
+        fail("getsockname");
     printf("port: %d\n", ntohs(*port_of(&own)));
 }
 
 /* What dup gives is the lowest free descriptor (POSIX). */
-static void show_free(void) {
+static void show_free(void)
+{
     int open = 0;
     for (int i = 0; i < 1024; i++)
         open += fcntl(i, F_GETFD) >= 0;
@@ -292,128 +313,175 @@ static void show_free(void) {
     printf("open: %d, free: %d\n", open, lowest);
 }
 
-static void exhaust(void) {
+static void exhaust(void)
+{
     int lowest = dup(0);
-    struct rlimit limit = {.rlim_cur = lowest, .rlim_max = lowest};
+    struct rlimit limit = { .rlim_cur = lowest, .rlim_max = lowest };
     close(lowest);
-    if (setrlimit(RLIMIT_NOFILE, &limit) != 0) fail("setrlimit");
-    if (dup(0) >= 0) fail("a descriptor was free");
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        fail("setrlimit");
+    if (dup(0) >= 0)
+        fail("a descriptor was free");
 }
 
-static void forbid(const char *what) {
+static void forbid(const char *what)
+{
     const char *comma = strchr(what, ',');
     long call = SYS_socket;
     int argument = AF_INET;
-    if (comma == NULL) fail(what);
+    if (comma == NULL)
+        fail(what);
     if (strncmp(what, "ipv4", 4) != 0) {
         call = strncmp(what, "getsockopt", 10) == 0 ? SYS_getsockopt : SYS_setsockopt;
         argument = FILTER_ANY;
     }
-    if (filter(call, argument, FILTER_ERRNO(atoi(comma + 1))) != 0) fail("seccomp");
+    if (filter(call, argument, FILTER_ERRNO(atoi(comma + 1))) != 0)
+        fail("seccomp");
 }
 
-static void new_namespace(void) {
+static void new_namespace(void)
+{
     before = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
-    if (before < 0 || new_network() != 0) fail("namespace");
+    if (before < 0 || new_network() != 0)
+        fail("namespace");
 }
 
-static void set_defaults(const char *values) {
-    static const char *const names[] = {"time", "intvl", "probes"};
+static void set_defaults(const char *values)
+{
+    static const char *const names[] = { "time", "intvl", "probes" };
     int numbers[3];
-    if (sscanf(values, "%d,%d,%d", &numbers[0], &numbers[1], &numbers[2]) != 3) fail(values);
+    if (sscanf(values, "%d,%d,%d", &numbers[0], &numbers[1], &numbers[2]) != 3)
+        fail(values);
     for (int i = 0; i < 3; i++) {
         char path[64];
         snprintf(path, sizeof path, "/proc/sys/net/ipv4/tcp_keepalive_%s", names[i]);
         FILE *file = fopen(path, "w");
-        if (file == NULL || fprintf(file, "%d", numbers[i]) < 0 || fclose(file) != 0) fail(path);
+        if (file == NULL || fprintf(file, "%d", numbers[i]) < 0 || fclose(file) != 0)
+            fail(path);
     }
 }
 
 /* /proc/net/netstat has pairs of lines: names, then values. */
-static void show_probes(void) {
+static void show_probes(void)
+{
     char names[8192], values[8192];
     FILE *file = fopen("/proc/net/netstat", "r");
-    if (file == NULL) fail("/proc/net/netstat");
+    if (file == NULL)
+        fail("/proc/net/netstat");
     while (fgets(names, sizeof names, file) && fgets(values, sizeof values, file)) {
         char *name_rest, *value_rest;
         char *name = strtok_r(names, " \n", &name_rest), *value = strtok_r(values, " \n", &value_rest);
-        for (; name && value;
-             name = strtok_r(NULL, " \n", &name_rest), value = strtok_r(NULL, " \n", &value_rest))
-            if (strcmp(name, "TCPKeepAlive") == 0) printf("probes: %s\n", value);
+        for (; name && value; name = strtok_r(NULL, " \n", &name_rest), value = strtok_r(NULL, " \n", &value_rest))
+            if (strcmp(name, "TCPKeepAlive") == 0)
+                printf("probes: %s\n", value);
     }
     fclose(file);
 }
 
-static void do_step(const char *step) {
+static void do_step(const char *step)
+{
     char name[32];
     const char *value = strchr(step, '=');
     size_t length = value ? (size_t)(value - step) : strlen(step);
     snprintf(name, sizeof name, "%.*s", (int)length, step);
     value = value ? value + 1 : "";
 #define IS(known) (strcmp(name, known) == 0)
-    if (IS("tcp4")) new_socket(AF_INET, SOCK_STREAM, 0, 0);
-    else if (IS("tcp6")) new_socket(AF_INET6, SOCK_STREAM, 0, 0);
-    else if (IS("mapped")) new_socket(AF_INET6, SOCK_STREAM, 0, 1);
-    else if (IS("mptcp4")) new_socket(AF_INET, SOCK_STREAM, MPTCP, 0);
-    else if (IS("mptcp6")) new_socket(AF_INET6, SOCK_STREAM, MPTCP, 0);
-    else if (IS("udp4")) new_socket(AF_INET, SOCK_DGRAM, 0, 0);
-    else if (IS("udp6")) new_socket(AF_INET6, SOCK_DGRAM, 0, 0);
-    else if (IS("unix")) new_socket(AF_UNIX, SOCK_STREAM, 0, 0);
-    else if (IS("netlink")) new_socket(AF_NETLINK, SOCK_RAW, 0, 0);
-    else if (IS("raw")) new_socket(AF_INET, SOCK_RAW, IPPROTO_TCP, 0);
-    else if (IS("nonblocking")) fcntl(current, F_SETFL, O_NONBLOCK);
+    if (IS("tcp4"))
+        new_socket(AF_INET, SOCK_STREAM, 0, 0);
+    else if (IS("tcp6"))
+        new_socket(AF_INET6, SOCK_STREAM, 0, 0);
+    else if (IS("mapped"))
+        new_socket(AF_INET6, SOCK_STREAM, 0, 1);
+    else if (IS("mptcp4"))
+        new_socket(AF_INET, SOCK_STREAM, MPTCP, 0);
+    else if (IS("mptcp6"))
+        new_socket(AF_INET6, SOCK_STREAM, MPTCP, 0);
+    else if (IS("udp4"))
+        new_socket(AF_INET, SOCK_DGRAM, 0, 0);
+    else if (IS("udp6"))
+        new_socket(AF_INET6, SOCK_DGRAM, 0, 0);
+    else if (IS("unix"))
+        new_socket(AF_UNIX, SOCK_STREAM, 0, 0);
+    else if (IS("netlink"))
+        new_socket(AF_NETLINK, SOCK_RAW, 0, 0);
+    else if (IS("raw"))
+        new_socket(AF_INET, SOCK_RAW, IPPROTO_TCP, 0);
+    else if (IS("nonblocking"))
+        fcntl(current, F_SETFL, O_NONBLOCK);
     else if (IS("keepalive") || IS("idle") || IS("interval") || IS("count")) {
         int level, option = option_of(name, &level), number = atoi(value);
-        if (setsockopt(current, level, option, &number, sizeof number) != 0) fail(step);
-    }
-    else if (IS("connect")) connect_to(step, &peer, peer_length);
-    else if (IS("refused")) refused();
-    else if (IS("sendto") || IS("sendmsg") || IS("sendmmsg")) send_to_peer(step);
-    else if (IS("crowd")) crowd(atoi(value));
-    else if (IS("listen")) listen_and_dial();
-    else if (IS("adopt")) first = current = atoi(value);
-    else if (IS("elsewhere")) move_elsewhere();
+        if (setsockopt(current, level, option, &number, sizeof number) != 0)
+            fail(step);
+    } else if (IS("connect"))
+        connect_to(step, &peer, peer_length);
+    else if (IS("refused"))
+        connect_refused();
+    else if (IS("sendto") || IS("sendmsg") || IS("sendmmsg"))
+        send_to_peer(step);
+    else if (IS("crowd"))
+        crowd(atoi(value));
+    else if (IS("listen"))
+        listen_and_dial();
+    else if (IS("adopt"))
+        first = current = atoi(value);
+    else if (IS("elsewhere"))
+        move_elsewhere();
     else if (IS("disconnect")) {
-        struct sockaddr_storage nobody = {.ss_family = AF_UNSPEC};
+        struct sockaddr_storage nobody = { .ss_family = AF_UNSPEC };
         connect_to(step, &nobody, sizeof(struct sockaddr_in));
-    }
-    else if (IS("full")) full();
-    else if (IS("drain")) drain();
-    else if (IS("finish")) finish();
+    } else if (IS("full"))
+        full();
+    else if (IS("drain"))
+        drain();
+    else if (IS("finish"))
+        finish();
     else if (IS("accepted")) {
-        if ((current = accept(listener, NULL, NULL)) < 0) fail("accept");
-    }
-    else if (IS("listener")) current = listener;
-    else if (IS("first")) current = first;
-    else if (IS("show")) show();
-    else if (IS("port")) show_port();
-    else if (IS("free")) show_free();
-    else if (IS("exhaust")) exhaust();
-    else if (IS("forbid")) forbid(value);
-    else if (IS("namespace")) new_namespace();
+        if ((current = accept(listener, NULL, NULL)) < 0)
+            fail("accept");
+    } else if (IS("listener"))
+        current = listener;
+    else if (IS("first"))
+        current = first;
+    else if (IS("show"))
+        show();
+    else if (IS("port"))
+        show_port();
+    else if (IS("free"))
+        show_free();
+    else if (IS("exhaust"))
+        exhaust();
+    else if (IS("forbid"))
+        forbid(value);
+    else if (IS("namespace"))
+        new_namespace();
     else if (IS("back")) {
         int left = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
-        if (left < 0 || setns(before, CLONE_NEWNET) != 0) fail("setns");
+        if (left < 0 || setns(before, CLONE_NEWNET) != 0)
+            fail("setns");
         before = left;
-    }
-    else if (IS("defaults")) set_defaults(value);
-    else if (IS("probes")) show_probes();
-    else if (IS("sleep")) usleep(atoi(value) * 1000);
+    } else if (IS("defaults"))
+        set_defaults(value);
+    else if (IS("probes"))
+        show_probes();
+    else if (IS("sleep"))
+        usleep(atoi(value) * 1000);
     else if (IS("wait")) {
         char byte;
         printf("ready\n");
         fflush(stdout);
-        if (read(0, &byte, 1) < 0) fail("read");
-    }
-    else {
+        if (read(0, &byte, 1) < 0)
+            fail("read");
+    } else {
         fprintf(stderr, "no such step: %s\n", step);
         exit(2);
     }
 }
 
-int main(int count, char **steps) {
+int main(int count, char **steps)
+{
     for (int i = 1; i < count; i++) {
-        if (strcmp(steps[i], "exec") == 0) run_anew(steps + i);
+        if (strcmp(steps[i], "exec") == 0)
+            run_anew(steps + i);
         do_step(steps[i]);
     }
     return 0;

@@ -22,15 +22,9 @@ static void say(const char *when)
     fflush(stdout);
 }
 
-static void at_exit(void)
-{
-    say("atexit");
-}
+static void at_exit(void) { say("atexit"); }
 
-static __attribute__((destructor)) void destroy(void)
-{
-    say("destructor");
-}
+static __attribute__((destructor)) void destroy(void) { say("destructor"); }
 
 static void *thread(void *argument)
 {

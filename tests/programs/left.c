@@ -73,28 +73,6 @@ static void end_with(pid_t child)
     _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 4);
 }
 
-static int descriptors(void)
-{
-    DIR *directory = opendir("/proc/self/fd");
-    int count = 0;
-
-    while (readdir(directory) != NULL)
-        count++;
-    closedir(directory);
-    return count;
-}
-
-static long kibibytes(void)
-{
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "re");
-
-    if (file == NULL || fscanf(file, "%*d %ld", &pages) != 1)
-        fail("/proc/self/statm");
-    fclose(file);
-    return pages * 4;
-}
-
 /* One look-up that a handler jumps out of after so many microseconds, or that ends before. */
 static void leave(int delay)
 {
@@ -119,11 +97,11 @@ static void leave_often(int delay)
     for (int i = 0; i < 100; i++) {
         leave(1 + delay * i / 100);
         if (i == 9)
-            memory = kibibytes();
+            memory = kibibytes("VmRSS");
     }
     pthread_setcancelstate(PTHREAD_CANCEL_ENABLE, &state);
     printf("%d descriptors, cancellation %d, memory %s\n", descriptors() - open, state,
-           kibibytes() - memory < 20000 ? "stays" : "grows");
+           kibibytes("VmRSS") - memory < 20000 ? "stays" : "grows");
     print_families_below("later");
 }
 

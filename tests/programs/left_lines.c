@@ -28,10 +28,7 @@ static sigjmp_buf out;
 static volatile sig_atomic_t may_leave;
 static pthread_barrier_t start;
 
-static void connects(void)
-{
-    connect(fd, (struct sockaddr *)&port, sizeof port);
-}
+static void connects(void) { connect(fd, (struct sockaddr *)&port, sizeof port); }
 
 static void handler(int signal)
 {
@@ -130,15 +127,6 @@ static void race(void)
         _exit(0);
     }
     waitpid(child, NULL, 0);
-}
-
-static int descriptors(void)
-{
-    int count = 0;
-
-    for (int number = 0; number < 1024; number++)
-        count += fcntl(number, F_GETFD) >= 0;
-    return count;
 }
 
 int main(int argc, char **argv)

@@ -14,12 +14,11 @@
 #endif
 
 static struct sockaddr_in6 address = { .sin6_family = AF_INET6 };
-static struct addrinfo six = {
-    .ai_family = AF_INET6, .ai_addrlen = sizeof address, .ai_addr = (struct sockaddr *)&address
-};
+static struct addrinfo six = { .ai_family = AF_INET6,
+                               .ai_addrlen = sizeof address,
+                               .ai_addr = (struct sockaddr *)&address };
 
-int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-                struct addrinfo **result)
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result)
 {
     (void)service;
     if (node && strncmp(node, "six.", 4) == 0) {
@@ -31,7 +30,4 @@ int getaddrinfo(const char *node, const char *service, const struct addrinfo *hi
     return 1000 + (hints ? hints->ai_family : 0);
 }
 
-void freeaddrinfo(struct addrinfo *list)
-{
-    (void)list;
-}
+void freeaddrinfo(struct addrinfo *list) { (void)list; }

@@ -11,19 +11,16 @@ typedef long function(long, long, long, long, long, long, long, long);
 // Found at the first call: dlsym allocates the message about a name that libc lacks.
 #define FORWARD_LATE(name) FORWARD_FOUND(name, )
 
-#define FORWARD_FOUND(name, when)                                             \
-    static function *next_##name;                                             \
-                                                                              \
-    when static void find_##name(void)                                        \
-    {                                                                         \
-        next_##name = (function *)dlsym(RTLD_NEXT, #name);                    \
-    }                                                                         \
-                                                                              \
-    long name(long a, long b, long c, long d, long e, long f, long g, long h) \
-    {                                                                         \
-        if (!next_##name)                                                     \
-            find_##name();                                                    \
-        return next_##name(a, b, c, d, e, f, g, h);                           \
+#define FORWARD_FOUND(name, when)                                                             \
+    static function *next_##name;                                                             \
+                                                                                              \
+    when static void find_##name(void) { next_##name = (function *)dlsym(RTLD_NEXT, #name); } \
+                                                                                              \
+    long name(long a, long b, long c, long d, long e, long f, long g, long h)                 \
+    {                                                                                         \
+        if (!next_##name)                                                                     \
+            find_##name();                                                                    \
+        return next_##name(a, b, c, d, e, f, g, h);                                           \
     }
 
 FORWARDS

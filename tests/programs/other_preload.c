@@ -6,7 +6,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-int socket(int family, int type, int protocol) {
+int socket(int family, int type, int protocol)
+{
     int made = syscall(SYS_socket, family, type, protocol);
     int idle = 30;
     setsockopt(made, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);

@@ -14,8 +14,7 @@ int connect(int fd, const struct sockaddr *address, socklen_t length)
     return (int)syscall(SYS_connect, fd, address, length);
 }
 
-int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints,
-                struct addrinfo **result)
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **result)
 {
     (void)node, (void)service, (void)hints, (void)result;
     lookups++;

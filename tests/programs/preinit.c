@@ -18,10 +18,7 @@ static void say(const char *when)
         _exit(2);
 }
 
-static void early(void)
-{
-    say("preinit");
-}
+static void early(void) { say("preinit"); }
 
 static __attribute__((section(".preinit_array"), used)) void (*const preinit)(void) = early;
 

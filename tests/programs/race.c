@@ -75,7 +75,11 @@ static int ends_well(pid_t child)
     if (child < 0)
         fail("fork");
     waitpid(child, &status, 0);
-    return expect("child", status == 0 ? "right" : WIFSIGNALED(status) ? strsignal(WTERMSIG(status)) : "wrong", "right");
+    return expect("child",
+                  status == 0           ? "right"
+                  : WIFSIGNALED(status) ? strsignal(WTERMSIG(status))
+                                        : "wrong",
+                  "right");
 }
 
 static int forking(void)
@@ -159,19 +163,6 @@ static void *worker(void *argument)
         usleep(1000); /* or the many keep the few from the processors */
     }
     return NULL;
-}
-
-static int descriptors(void)
-{
-    DIR *directory = opendir("/proc/self/fd");
-    int count = 0;
-
-    if (directory == NULL)
-        fail("/proc/self/fd");
-    while (readdir(directory) != NULL)
-        count++;
-    closedir(directory);
-    return count;
 }
 
 int main(int argc, char **argv)

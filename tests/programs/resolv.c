@@ -29,7 +29,8 @@ static void show(const char *call, int type, int result, int state, int size)
 {
     int here = h_errno, count = 0, aaaa = 0, position = 12;
 
-    printf("%s %d: %s %d, h_errno %d %d", call, type, result < 0 ? "result" : "length", result, result < 0 ? here : 0, state);
+    printf("%s %d: %s %d, h_errno %d %d", call, type, result < 0 ? "result" : "length", result, result < 0 ? here : 0,
+           state);
     if (result >= 12 && size >= 12) {
         const unsigned char *end = answer + (result < size ? result : size);
 
@@ -80,7 +81,8 @@ int main(int argc, char **argv)
         res_ninit(&state);
         show("res_nquery", type, res_nquery(&state, whole, 1, type, answer, size), state.res_h_errno, size);
         show("res_nsearch", type, res_nsearch(&state, whole, 1, type, answer, size), state.res_h_errno, size);
-        show("res_nquerydomain", type, res_nquerydomain(&state, name, domain, 1, type, answer, size), state.res_h_errno, size);
+        show("res_nquerydomain", type, res_nquerydomain(&state, name, domain, 1, type, answer, size), state.res_h_errno,
+             size);
         show("res_nsend", type, res_nsend(&state, question, length, answer, size), 0, size);
         res_nclose(&state);
 #endif

@@ -13,17 +13,8 @@
  *     resolve errno    also says what errno is after each call; it is 1234 before
  *     resolve memory   prints by how many KiB the process grew when it made all calls a second time
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "guest.h"
 #include <sys/mman.h>
-#include <sys/socket.h>
-#include <unistd.h>
 
 /* The caller's side of a call, in pages of its own that are read-only during the call. */
 struct arguments {
@@ -35,28 +26,6 @@ struct arguments {
 static struct arguments *arguments;
 static int silent;
 static int with_errno;
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(2);
-}
-
-static const char *status_name(int status)
-{
-    /* The numbers are the same in all Linux libcs; the names are not in all their headers. */
-    static const char *const names[] = {
-        "ok",          "EAI_BADFLAGS", "EAI_NONAME",  "EAI_AGAIN",      "EAI_FAIL",   "EAI_NODATA",
-        "EAI_FAMILY",  "EAI_SOCKTYPE", "EAI_SERVICE", "EAI_ADDRFAMILY", "EAI_MEMORY", "EAI_SYSTEM",
-        "EAI_OVERFLOW"
-    };
-    static char other[32];
-
-    if (status <= 0 && -status < (int)(sizeof names / sizeof *names))
-        return names[-status];
-    snprintf(other, sizeof other, "status %d", status);
-    return other;
-}
 
 static void print_node(const struct addrinfo *node)
 {
@@ -87,8 +56,8 @@ static void print_node(const struct addrinfo *node)
     } else {
         printf("family %d", node->ai_family);
     }
-    printf(" %d/%d flags %#x %s port %d", node->ai_socktype, node->ai_protocol,
-           (unsigned)node->ai_flags, address, port);
+    printf(" %d/%d flags %#x %s port %d", node->ai_socktype, node->ai_protocol, (unsigned)node->ai_flags, address,
+           port);
     if (node->ai_canonname != NULL)
         printf(" canon %s", node->ai_canonname);
 }
@@ -100,9 +69,7 @@ static void free_list(struct addrinfo *list)
     struct addrinfo *half = list, *rest;
 
     switch (turn++ % 3) {
-    case 0: /* as a whole */
-        freeaddrinfo(list);
-        break;
+    case 0: /* as a whole */ freeaddrinfo(list); break;
     case 1: /* the second half, then the first */
         for (rest = list; rest != NULL && rest->ai_next != NULL; rest = rest->ai_next->ai_next)
             if (rest != list)
@@ -190,25 +157,12 @@ static void calls(void)
     }
 }
 
-/* Of data and stack. What is resident the kernel counts by CPU, and tells but roughly. */
-static long kibibytes(void)
-{
-    long pages = 0;
-    FILE *file = fopen("/proc/self/statm", "r");
-
-    if (file == NULL || fscanf(file, "%*s %*s %*s %*s %*s %ld", &pages) != 1)
-        fail("/proc/self/statm");
-    fclose(file);
-    return pages * (sysconf(_SC_PAGESIZE) / 1024);
-}
-
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
     long before;
 
-    arguments = mmap(NULL, sizeof *arguments, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-                     -1, 0);
+    arguments = mmap(NULL, sizeof *arguments, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (arguments == MAP_FAILED)
         fail("mmap");
     with_errno = strcmp(what, "errno") == 0;
@@ -217,9 +171,9 @@ int main(int argc, char **argv)
     if (silent) {
         if (fseek(stdin, 0, SEEK_SET) != 0)
             fail("standard input is no file");
-        before = kibibytes();
+        before = kibibytes("VmData");
         calls();
-        printf("%ld\n", kibibytes() - before);
+        printf("%ld\n", kibibytes("VmData") - before);
     }
     return 0;
 }

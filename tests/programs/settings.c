@@ -28,34 +28,18 @@
  *     exit STATUS
  *     run ENTRY... -- ACTION...    starts itself anew with exactly these environment entries
  */
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
+#include "guest.h"
 #include <fcntl.h>
-#include <netdb.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
-#include <unistd.h>
-
-static void fail(const char *what)
-{
-    perror(what);
-    exit(99);
-}
 
 static int look(const char *name)
 {
@@ -73,10 +57,8 @@ static const char *answer(int status)
     static char other[32];
 
     switch (status) {
-    case 1000 + AF_INET:
-        return "IPv4";
-    case 1000 + AF_UNSPEC:
-        return "any";
+    case 1000 + AF_INET: return "IPv4";
+    case 1000 + AF_UNSPEC: return "any";
     }
     snprintf(other, sizeof other, "status %d", status);
     return other;

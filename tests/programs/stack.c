@@ -29,8 +29,7 @@ static ssize_t received;
 static unsigned char *make_stack(size_t size)
 {
     size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = (size + page - 1) / page * page;
-    unsigned char *memory = mmap(NULL, page + whole, PROT_READ | PROT_WRITE,
-                                 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    unsigned char *memory = mmap(NULL, page + whole, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
     if (memory == MAP_FAILED || mprotect(memory, page, PROT_NONE) != 0)
         fail("mmap");

@@ -7,19 +7,18 @@
 
 static struct sockaddr_in address4 = { .sin_family = AF_INET };
 static struct sockaddr_in6 address6 = { .sin6_family = AF_INET6 };
-static struct addrinfo six = {
-    .ai_family = AF_INET6, .ai_addrlen = sizeof address6, .ai_addr = (struct sockaddr *)&address6
-};
-static struct addrinfo four = {
-    .ai_family = AF_INET, .ai_addrlen = sizeof address4, .ai_addr = (struct sockaddr *)&address4
-};
-static struct addrinfo both = { .ai_family = AF_INET,
+static struct addrinfo six = { .ai_family = AF_INET6,
+                               .ai_addrlen = sizeof address6,
+                               .ai_addr = (struct sockaddr *)&address6 };
+static struct addrinfo four = { .ai_family = AF_INET,
                                 .ai_addrlen = sizeof address4,
-                                .ai_addr = (struct sockaddr *)&address4,
-                                .ai_next = &six };
+                                .ai_addr = (struct sockaddr *)&address4 };
+static struct addrinfo both = {
+    .ai_family = AF_INET, .ai_addrlen = sizeof address4, .ai_addr = (struct sockaddr *)&address4, .ai_next = &six
+};
 
-int getaddrinfo(const char *restrict node, const char *restrict service,
-                const struct addrinfo *restrict hints, struct addrinfo **restrict result)
+int getaddrinfo(const char *restrict node, const char *restrict service, const struct addrinfo *restrict hints,
+                struct addrinfo **restrict result)
 {
     (void)node;
     (void)service;
@@ -27,7 +26,4 @@ int getaddrinfo(const char *restrict node, const char *restrict service,
     return 0;
 }
 
-void freeaddrinfo(struct addrinfo *list)
-{
-    (void)list;
-}
+void freeaddrinfo(struct addrinfo *list) { (void)list; }

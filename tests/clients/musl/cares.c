@@ -16,9 +16,9 @@ static void take(void *address, int status, int timeouts, struct ares_addrinfo *
 
 struct sockaddr_storage lookup(const char *host)
 {
-    struct sockaddr_storage address = {0};
-    struct ares_options options = {.evsys = ARES_EVSYS_DEFAULT};
-    const struct ares_addrinfo_hints hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM};
+    struct sockaddr_storage address = { 0 };
+    struct ares_options options = { .evsys = ARES_EVSYS_DEFAULT };
+    const struct ares_addrinfo_hints hints = { .ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM };
     ares_channel_t *channel;
     if (ares_init_options(&channel, &options, ARES_OPT_EVENT_THREAD) != ARES_SUCCESS)
         errx(1, "c-ares does not start");
