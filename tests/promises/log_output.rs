@@ -500,17 +500,23 @@ fn a_pipe_that_others_fill_at_the_same_time_holds_up_nobody() {
                     let _ = others.write(&[b'\n'; 150]);
                 }
             });
-            scope.spawn(|| {
+            let read = scope.spawn(|| {
+                let mut seen = Vec::new();
                 // Reads for a while, a little at a time, and then no more.
                 for _ in 0..2000 {
-                    let _ = reader.read(&mut [0; 4096]);
+                    let mut some = [0; 4096];
+                    let length = reader.read(&mut some).unwrap_or(0);
+                    seen.extend_from_slice(&some[..length]);
                     thread::sleep(Duration::from_micros(100));
                 }
+                String::from_utf8_lossy(&seen).into_owned()
             });
             let mut command = environment.shimmed(environment.program("lines"), &[DEBUG]);
             command.arg("20000").stderr(writer);
             expect_connects(command, "20000 connects, alarms, terminated", |_| ());
             end.store(true, Ordering::Relaxed);
+            let seen = read.join().expect("the reader does not panic");
+            assert!(seen.contains(" DEBUG: connect: "), "the library has written to the pipe");
         });
     });
 }
@@ -520,7 +526,7 @@ fn a_background_program_of_a_terminal_that_stops_those_is_not_stopped() {
     in_each_environment(|environment| {
         let program = environment.program("lines");
         for as_file in [false, true] {
-            let (_reader, writer) = terminal();
+            let (reader, writer) = terminal();
             let path = fs::read_link(format!("/proc/self/fd/{}", writer.as_raw_fd()));
             let path = path.expect("a terminal has a path");
             let mut settings = vec![DEBUG];
@@ -528,6 +534,8 @@ fn a_background_program_of_a_terminal_that_stops_those_is_not_stopped() {
             let mut command = with(environment.shimmed(&program, &settings), ["20", "background"]);
             let output = run_meanwhile(command.stderr(writer), |_| ());
             expect(format!("{settings:?}"), stdout(&output), "ended\n");
+            let seen = drain(&mut File::from(reader));
+            assert!(seen.contains(" DEBUG: connect: "), "{settings:?}: lines: {seen:?}");
         }
     });
 }
