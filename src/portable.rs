@@ -80,6 +80,29 @@ extern "C" fn _Unwind_Resume(_exception: *mut c_void) -> ! {
     std::process::abort()
 }
 
+/// The names that the tables of 32-bit ARM want (EHABI32, sections 9 and 10): the routines that its compact entries
+/// belong to, of which the unwinder takes its own, and what std's routine would call, which no frame has.
+#[cfg(target_arch = "arm")]
+mod ehabi {
+    macro_rules! never_called {
+        ($($name:ident),*) => {
+            $(
+                #[unsafe(no_mangle)]
+                extern "C" fn $name() -> ! {
+                    std::process::abort()
+                }
+            )*
+        };
+    }
+    never_called!(
+        _Unwind_VRS_Get,
+        _Unwind_VRS_Set,
+        __gnu_unwind_frame,
+        __aeabi_unwind_cpp_pr0,
+        __aeabi_unwind_cpp_pr1
+    );
+}
+
 // --- What a panic would ask ----------------------------------------------------------------------------
 //
 // No panic is left, but its code is there, and each symbol that the loader must look for costs every

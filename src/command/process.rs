@@ -272,7 +272,7 @@ impl Process {
             file,
             words,
             elf,
-            is_secure: kernel::auxiliary(&auxiliary, is_wide, libc::AT_SECURE) == Some(1),
+            is_secure: kernel::auxiliary(&auxiliary, is_wide, kernel::AT_SECURE) == Some(1),
             environment,
             is_overwritten,
             is_elsewhere: false,

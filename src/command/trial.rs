@@ -345,7 +345,7 @@ impl Process {
         let elf = program::elf_of(Path::new(&format!("/proc/{}/exe", self.pid)));
         let architecture = elf.ok_or_else(|| io::Error::other("no ELF file"))?.architecture;
         let auxiliary = fs::read(format!("/proc/{}/auxv", self.pid))?;
-        let entry = kernel::auxiliary(&auxiliary, architecture.is_wide, libc::AT_ENTRY);
+        let entry = kernel::auxiliary(&auxiliary, architecture.is_wide, kernel::AT_ENTRY);
         let entry = entry.and_then(|entry| usize::try_from(entry).ok());
         let entry = entry.ok_or_else(|| io::Error::other("no entry point"))?;
         let is_thumb = entry & 1 == 1;

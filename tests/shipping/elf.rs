@@ -1,8 +1,9 @@
 //! The shipped files load everywhere, one for each architecture: held against `tests/elf.golden`, which
 //! says why each of its demands is there, and against musl's own list of symbols.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -55,23 +56,25 @@ impl Shipped {
         let text = fs::read_to_string(text).expect("it is there");
         let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim_end());
         let of_kind = lines.filter_map(|line| line.strip_prefix(kind)?.strip_prefix(' '));
-        // A line may end in the architectures that it is for, and of two with one name the first counts.
-        let here = of_kind.filter_map(|line| match line.strip_suffix(']') {
-            Some(line) => line.split_once(" [").and_then(|(line, only)| {
-                only.split(',').any(|it| it == self.arch()).then_some(line)
-            }),
-            None => Some(line),
+        // A line may end in the architectures that it is for, or is not for.
+        let here = of_kind.filter_map(|line| {
+            let Some((line, only)) = line.strip_suffix(']').and_then(|line| line.split_once(" ["))
+            else {
+                return Some(line);
+            };
+            let (others, names) =
+                only.strip_prefix('!').map_or((false, only), |names| (true, names));
+            (names.split(',').any(|name| name == self.arch()) != others).then_some(line)
         });
-        let mut golden = BTreeMap::new();
-        for mut words in here.map(|line| line.split_whitespace().map(str::to_owned)) {
-            let name = words.next().expect("a line has a name");
-            let name = if name == "TLS" { self.architecture.get("tls").to_owned() } else { name };
-            golden.entry(name).or_insert_with(|| words.map(|word| self.version(word)).collect());
-        }
-        golden.remove("-");
-        let line =
-            |(name, version): (String, Vec<String>)| [vec![name], version].concat().join(" ");
-        golden.into_iter().map(line).collect()
+        let line = |line: &str| {
+            let mut words = line.split_whitespace().map(str::to_owned);
+            let name = words.next().filter(|name| name != "TLS");
+            let name = name.unwrap_or_else(|| self.architecture.get("tls").to_owned());
+            let version = words.map(|version| self.version(version));
+            (name != "-")
+                .then(|| iter::once(name.clone()).chain(version).collect::<Vec<_>>().join(" "))
+        };
+        here.filter_map(line).collect()
     }
 
     /// The version that a name has here: no symbol is older than the architecture's first glibc.

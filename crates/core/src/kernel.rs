@@ -62,6 +62,11 @@ pub fn is_overwritten(environment: &[u8]) -> bool {
     !environment.is_empty() && !first.get(1..).is_some_and(|rest| rest.contains(&b'='))
 }
 
+/// The key of where the program begins, for [`auxiliary`].
+pub const AT_ENTRY: u64 = 9;
+/// That of whether it was started with more privileges than its parent has.
+pub const AT_SECURE: u64 = 23;
+
 /// An entry of /proc/PID/auxv, the auxiliary vector of getauxval(3).
 #[must_use]
 pub fn auxiliary(vector: &[u8], is_wide: bool, kind: u64) -> Option<u64> {
