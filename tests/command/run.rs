@@ -712,6 +712,13 @@ fn a_list_goes_as_patterns_to_programs_that_may_not_read_its_file() {
     assert!(seen.contains(wanted), "{seen}");
     assert!(!seen.contains("EGRESS_SHIM_IPV4_ONLY_FILE"), "{seen}");
 
+    // One with mistakes stays a file: the library names their lines.
+    let list = scratch.write("wrong", "a.example\na..b\n");
+    mode(&list, 0o600);
+    let seen = run(&mut shim(&["--lenient", "--ipv4-only-file", text(&list), "env"])).out;
+    assert!(seen.contains(&format!("EGRESS_SHIM_IPV4_ONLY_FILE={}\n", text(&list))), "{seen}");
+    assert!(!seen.contains("EGRESS_SHIM_IPV4_ONLY="), "{seen}");
+
     // A list that does not fit stays a file.
     let name = "a".repeat(50);
     let list = scratch.write("many", format!("{name}.example\n").repeat(2000));

@@ -4,13 +4,15 @@
 //! `tests/programs/next_getaddrinfo.c` stands behind the library and says which family it was asked
 //! for; tests/programs/settings.c asks.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use crate::harness::environment::preload;
-use crate::harness::run::{output, run, said, with};
+use crate::harness::run::{before, output, run, said, with};
 use crate::harness::scratch::text;
 use crate::harness::strace::traced;
 use crate::harness::{Environment, Scratch, expect, in_each_environment};
@@ -24,8 +26,10 @@ enum Started {
     Linked,
     /// As the interpreter of a script `service`.
     Interpreting,
+    /// From a file that is gone, `settings` by its last name, as an update may leave a program that starts itself anew.
+    Deleted,
 }
-use Started::{Interpreting, Linked, Plainly};
+use Started::{Deleted, Interpreting, Linked, Plainly};
 
 /// The setting, how the program is started, and whether that program is meant.
 const CASES: &[(&str, Started, bool)] = &[
@@ -47,6 +51,8 @@ const CASES: &[(&str, Started, bool)] = &[
     ("!service", Interpreting, false),
     ("!settings", Interpreting, false),
     ("service !settings", Interpreting, false),
+    ("settings", Deleted, true),
+    ("!settings", Deleted, false),
 ];
 
 /// The program, so started, with these settings. It asks for a listed name.
@@ -56,13 +62,26 @@ fn command(
     started: Started,
     settings: &[(&str, &str)],
 ) -> Command {
+    const KEPT: RawFd = 9;
     let program = environment.program("settings");
     let path = match started {
-        Plainly => program,
+        Plainly => program.clone(),
         Linked => directory.join("alias"),
         Interpreting => directory.join("service"),
+        Deleted => format!("/proc/self/fd/{KEPT}").into(),
     };
     let mut command = environment.shimmed(path, settings);
+    if started == Deleted {
+        let copy = directory.join("settings");
+        fs::copy(&program, &copy).expect("target can be written to");
+        let opened = File::open(&copy).expect("it is there");
+        fs::remove_file(&copy).expect("it is there");
+        // SAFETY: dup2(2) with a descriptor that the closure owns.
+        before(&mut command, move || match unsafe { libc::dup2(opened.as_raw_fd(), KEPT) } {
+            KEPT => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
+    }
     let next = environment.shared_library("next_getaddrinfo");
     preload(&mut command, &[&environment.library, &next]);
     // The script's own arguments come after its first line's, which makes it say its path.
