@@ -13,6 +13,7 @@ use std::ptr;
 
 use libc::{addrinfo, c_int, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 
+use crate::calls;
 use crate::process::{self, Environment};
 use crate::resolver::GetAddrInfo;
 use egress_shim_core::allowlist::LONGEST_NAME;
@@ -99,24 +100,19 @@ unsafe fn ip_address(address: *const sockaddr) -> Option<IpAddr> {
 /// Begins a connection to an address of getaddrinfo's, and reports the keepalive that its socket has.
 fn report_connection(port: u16, address: *const sockaddr, length: socklen_t, out: &mut Lines) {
     // SAFETY: an IPv4 or IPv6 address of libc's, in which the port has the same place and which nobody else
-    // uses; socket(2) takes numbers; connect(2) takes the address and its length.
+    // uses; connect(2) takes the address and its length.
     let socket = unsafe {
         let family = c_int::from((*address).sa_family);
         let port_of: *mut u16 =
             address.cast_mut().byte_add(offset_of!(sockaddr_in, sin_port)).cast();
         port_of.write_unaligned(port.to_be());
         let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-        let Ok(socket) = c_int::try_from(libc::syscall(libc::SYS_socket, family, kind, 0)) else {
-            return;
-        };
-        if socket < 0 {
-            return;
-        }
+        let Some(socket) = calls::socket(family, kind) else { return };
         libc::connect(socket, address, length);
         socket
     };
     let option = |level, option| {
-        let value = process::get_option(socket, level, option).unwrap_or_default();
+        let value = calls::get_option(socket, level, option).unwrap_or_default();
         u32::try_from(value).unwrap_or_default()
     };
     let keepalive = Keepalive {

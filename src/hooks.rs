@@ -15,7 +15,7 @@ use libc::{
 };
 
 use crate::keepalive::{self, SetSockOpt};
-use crate::next::Next;
+use crate::next::{Next, symbol};
 use crate::resolver::{self, GetAddrInfo, GetHostByName2, GetHostByName2R, Lookup};
 use crate::{process, replies};
 
@@ -293,13 +293,10 @@ macro_rules! resolver_hook {
                 length: c_int
             ) -> c_int => $hook {
                 type Real = unsafe extern "C" fn($($type,)+ *mut u8, c_int) -> c_int;
-                const NAME: &CStr = match CStr::from_bytes_with_nul(concat!(stringify!($name), "\0").as_bytes()) {
-                    Ok(name) => name,
-                    Err(_) => c"",
-                };
+                const NAME: &CStr = symbol(concat!(stringify!($name), "\0"));
                 // SAFETY: as in `recv`.
                 unsafe {
-                    let Some(real) = Next::<Real>::new(NAME).find_now() else { return no_resolver() };
+                    let Some(real) = Next::<Real>::new(NAME).find_now() else { return no_function() };
                     let call = move || real($($argument,)+ answer, length);
                     replies::filter_answer(call, $state, answer, length, $makes_question)
                 }
@@ -349,7 +346,7 @@ resolver! {
 }
 
 /// The result if a program found such a function here, but neither libc nor another library has it.
-fn no_resolver() -> c_int {
+fn no_function() -> c_int {
     process::set_errno(libc::ENOSYS);
     -1
 }

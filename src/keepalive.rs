@@ -14,8 +14,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use libc::{c_int, c_void, msghdr, sockaddr, socklen_t};
 use log::{Level, LevelFilter};
 
+use crate::calls::{self, get_option, get_option_bytes, set_option};
 use crate::logging::{self, OnceLine, log_once};
-use crate::process::{self, copy_foreign, get_option, get_option_bytes, keeping_errno, set_option};
+use crate::process::{self, copy_foreign, keeping_errno};
 use crate::state;
 use egress_shim_core::settings::{Keepalive, Timings};
 
@@ -310,11 +311,7 @@ fn of_new_socket() -> Option<(Option<u64>, Timings)> {
     [libc::AF_INET, libc::AF_INET6].into_iter().find_map(|family| {
         // Bare system calls: another preload, libkeepalive for one, may give the timings of its own to
         // whatever socket(3) makes, and libc's close is a cancellation point.
-        // SAFETY: socket(2) takes three numbers; the descriptor is closed below.
-        let socket = unsafe {
-            libc::syscall(libc::SYS_socket, family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)
-        };
-        let socket = c_int::try_from(socket).ok().filter(|socket| *socket >= 0)?;
+        let socket = calls::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC)?;
         let namespace = namespace_of(socket);
         let timings = timings_of(socket);
         // SAFETY: the descriptor made above, which nobody else knows.

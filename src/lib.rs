@@ -16,6 +16,7 @@
 //! | module | what it holds |
 //! |---|---|
 //! | `hooks` | the interposed symbols, thin: each hands libc's function to a policy |
+//! | `time64` | the names of some of them for programs with a 64-bit `time_t` on 32-bit machines |
 //! | `check` | the answer to `egress-shim --check`, at load |
 //! | `resolver` | the policy for lookups through libc |
 //! | `replies` | the policy for DNS replies |
@@ -27,6 +28,7 @@
 //! | `memory` | the library's own memory |
 //! | `next` | the next definition of an interposed symbol |
 //! | `portable` | functions of the shipped file that some libc lacks |
+//! | `calls` | the system calls that are not the same on every architecture |
 //! | `process` | the process it is in: errno, environment, privilege, libc, cancellation, files |
 
 #![warn(missing_docs)]
@@ -36,6 +38,7 @@
     deny(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)
 )]
 
+mod calls;
 mod complaints;
 mod keepalive;
 mod list;
@@ -56,6 +59,8 @@ mod check;
 mod hooks;
 #[cfg(not(test))]
 mod next;
+#[cfg(all(not(test), target_pointer_width = "32"))]
+mod time64;
 
 #[cfg(not(test))]
 #[global_allocator]

@@ -29,7 +29,7 @@ use once_cell::race::OnceRef;
 use crate::complaints::Complaints;
 use crate::logging;
 use crate::memory::leak;
-use crate::process::{self, Errno, File, PATH_LENGTH, c_path};
+use crate::process::{self, Errno, File, PATH_LENGTH, Status, c_path};
 
 /// A list file up to this size is read at load, so that a daemon which drops its rights, changes its root
 /// or restricts itself afterwards has it.
@@ -589,7 +589,7 @@ fn is_time_to_look() -> bool {
 }
 
 /// A number that differs between two states of a file.
-fn version_of(status: &libc::stat) -> u64 {
+fn version_of(status: &Status) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     (place_of(status), status.st_size, status.st_mtime, status.st_mtime_nsec).hash(&mut hasher);
     (status.st_ctime, status.st_ctime_nsec).hash(&mut hasher);
@@ -597,7 +597,7 @@ fn version_of(status: &libc::stat) -> u64 {
 }
 
 /// A number that differs between two files.
-fn place_of(status: &libc::stat) -> u64 {
+fn place_of(status: &Status) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     (status.st_dev, status.st_ino).hash(&mut hasher);
     hasher.finish() | 1

@@ -17,8 +17,11 @@ use libc::{c_int, c_long};
 use log::{Level, LevelFilter};
 use once_cell::race::OnceRef;
 
+use crate::calls;
 use crate::memory;
-use crate::process::{self, Errno, PATH_LENGTH, SignalSet, c_path, keeping_errno, without_signals};
+use crate::process::{
+    self, Errno, PATH_LENGTH, SignalSet, Status, c_path, keeping_errno, without_signals,
+};
 
 /// The longest line, its end included; what is longer ends in `...`.
 const LONGEST_LINE: usize = 1024;
@@ -368,13 +371,13 @@ impl Reopening {
         let path = process::link_target(proc_path(descriptor).as_c_str(), &mut buffer);
         let path = Some(path).filter(|path| path.starts_with(b"/"))?;
         let path = memory::copy_with_nul(path)?;
-        Some(Self { path, user: process::effective_user() })
+        Some(Self { path, user: calls::effective_user() })
     }
 
     /// Opens the file for a line. Another one may have its path by now, so the caller looks at what it is.
     fn open(self) -> Result<c_int, Errno> {
         // After a privilege was dropped the file is not the program's to open any more.
-        if process::effective_user() != self.user {
+        if calls::effective_user() != self.user {
             return Err(Errno(libc::EPERM));
         }
         open_to_append(self.path, libc::O_NOFOLLOW)
@@ -396,7 +399,7 @@ fn is_local(descriptor: c_int) -> bool {
         0xca45_1a4e,
         0x8584_58f6,
     ];
-    process::file_system(descriptor).is_some_and(|kind| LOCAL.contains(&kind))
+    calls::file_system(descriptor).is_some_and(|kind| LOCAL.contains(&kind))
 }
 
 /// The path that stands for a descriptor, with its end.
@@ -435,7 +438,7 @@ struct Sink {
 #[derive(Clone, Copy, Debug)]
 struct Identity {
     device: libc::dev_t,
-    inode: libc::ino_t,
+    inode: libc::ino64_t,
     /// When the inode was last changed, in seconds and nanoseconds.
     changed: (i64, i64),
 }
@@ -464,8 +467,8 @@ enum Written {
 }
 
 impl Identity {
-    fn of(status: &libc::stat) -> Self {
-        let changed = (status.st_ctime, status.st_ctime_nsec);
+    fn of(status: &Status) -> Self {
+        let changed = process::changed(status);
         Self { device: status.st_dev, inode: status.st_ino, changed }
     }
 
@@ -640,13 +643,7 @@ fn write_to_pipe(descriptor: c_int, line: &[u8]) -> Result<usize, Errno> {
 }
 
 fn send(descriptor: c_int, line: &[u8]) -> Result<usize, Errno> {
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-    let nobody = ptr::null::<libc::sockaddr>();
-    // SAFETY: the pointer and the length are those of one slice; no address is given.
-    count(unsafe {
-        let (start, length) = (line.as_ptr(), line.len());
-        libc::syscall(libc::SYS_sendto, descriptor, start, length, flags, nobody, 0)
-    })
+    count(calls::send(descriptor, line, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL))
 }
 
 /// A line under construction, on the stack.
@@ -707,10 +704,7 @@ struct Now;
 
 impl fmt::Display for Now {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-        // SAFETY: a local for the time; the clock exists on every kernel.
-        unsafe { libc::syscall(libc::SYS_clock_gettime, libc::CLOCK_REALTIME, &raw mut now) };
-        write_utc(f, now.tv_sec)
+        write_utc(f, calls::time_of_day())
     }
 }
 

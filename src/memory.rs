@@ -13,6 +13,9 @@ use std::ptr::{null_mut, slice_from_raw_parts_mut};
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
+use crate::calls;
+use crate::process::keeping_errno;
+
 /// The bytes of the reserve inside the library.
 const SMALL_RESERVE: usize = 2 << 10;
 /// The bytes of the mapped reserve.
@@ -173,28 +176,16 @@ fn copy_with(text: &[u8], end: &[u8]) -> Option<&'static [u8]> {
 /// No page is smaller, on any machine that Linux runs on.
 const PAGE: usize = 4096;
 
+/// A mapping of its own, all zero; null if the kernel has no memory.
 fn map(size: usize) -> *mut u8 {
-    crate::process::keeping_errno(|| {
-        // SAFETY: mmap(2) of new memory, wherever the kernel likes.
-        let block = unsafe {
-            let (access, kind) =
-                (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-            // Words for the kernel: of an int that is passed on the stack half would be whatever was there.
-            let (anywhere, offset) = (0_usize, 0_usize);
-            libc::syscall(libc::SYS_mmap, anywhere, size, access, kind, -1, offset)
-        };
-        // libc's error is -1, and the kernel gives no address of the upper half.
-        usize::try_from(block).map_or(null_mut(), std::ptr::with_exposed_provenance_mut)
-    })
+    keeping_errno(|| calls::map(size))
 }
 
 /// # Safety
 /// A mapping of [`map`], which nobody uses any more.
 unsafe fn unmap(block: *mut [u8]) {
     // SAFETY: this function's own contract.
-    crate::process::keeping_errno(|| unsafe {
-        libc::syscall(libc::SYS_munmap, block.cast::<u8>(), block.len())
-    });
+    keeping_errno(|| unsafe { libc::syscall(libc::SYS_munmap, block.cast::<u8>(), block.len()) });
 }
 
 /// Memory for a moment, mapped from the kernel: for what is too large for a signal handler's stack.
@@ -306,9 +297,15 @@ mod tests {
     fn what_the_kernel_refuses_is_a_null_pointer_and_errno_stays() {
         let memory = Box::new(Memory::new());
         crate::process::set_errno(77);
+        // Of half the addresses: a 32-bit process on a 64-bit kernel may get one such block.
+        let layout = layout(isize::MAX as usize - 4096, 1);
         // SAFETY: a layout that is not empty.
-        let block = unsafe { memory.alloc(layout(isize::MAX as usize - 4096, 1)) };
-        assert!(block.is_null());
+        let blocks = [(); 2].map(|()| unsafe { memory.alloc(layout) });
+        assert!(blocks[1].is_null());
         assert_eq!(crate::process::errno(), 77);
+        if !blocks[0].is_null() {
+            // SAFETY: a block of this layout, given back once.
+            unsafe { memory.dealloc(blocks[0], layout) };
+        }
     }
 }

@@ -92,6 +92,14 @@ impl<F: Copy> Next<F> {
     }
 }
 
+/// The name of a symbol, of a text that ends with a zero byte.
+pub const fn symbol(name: &'static str) -> &'static CStr {
+    match CStr::from_bytes_with_nul(name.as_bytes()) {
+        Ok(name) => name,
+        Err(_) => c"",
+    }
+}
+
 /// Whether a symbol with a hidden version is found: it is for programs that were linked against it long ago.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hidden {

@@ -184,13 +184,13 @@ pub fn executed_path() -> &'static [u8] {
 /// /proc/self/maps, since a filter may kill for readlink(2), which libc's loader need not have called.
 pub fn running_file(buffer: &mut [u8]) -> &[u8] {
     // SAFETY: getauxval(3) takes a number. The program headers are in the file's first mapping.
-    let program = unsafe { libc::getauxval(libc::AT_PHDR) };
+    let program = usize::try_from(unsafe { libc::getauxval(libc::AT_PHDR) }).unwrap_or_default();
     let Ok(file) = File::open(c"/proc/self/maps") else { return &[] };
     let Ok(length) = file.read(buffer) else { return &[] };
     let maps = buffer.get(..length).unwrap_or_default();
     // FROM-TO PERMISSIONS OFFSET DEVICE INODE PATH (proc_pid_maps(5))
     let holds_program = |line: &&[u8]| {
-        let number = |digits: &[u8]| u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
+        let number = |digits: &[u8]| usize::from_str_radix(str::from_utf8(digits).ok()?, 16).ok();
         let mut ends = line.splitn(3, |byte| matches!(byte, b'-' | b' '));
         let range = ends.next().and_then(number).zip(ends.next().and_then(number));
         range.is_some_and(|(from, to)| (from..to).contains(&program))
@@ -222,25 +222,6 @@ pub fn link_target<'a>(link: &CStr, buffer: &'a mut [u8]) -> &'a [u8] {
     target.and_then(|length| buffer.get(..length)).unwrap_or_default()
 }
 
-/// The effective user and group.
-#[must_use]
-pub fn effective_user() -> [u32; 2] {
-    // SAFETY: geteuid(2) and getegid(2) take nothing and cannot fail.
-    [libc::SYS_geteuid, libc::SYS_getegid]
-        .map(|call| u32::try_from(unsafe { libc::syscall(call) }).unwrap_or_default())
-}
-
-/// The kind of file system that a descriptor's file is on (`f_type` of statfs(2)).
-#[must_use]
-pub fn file_system(descriptor: c_int) -> Option<u32> {
-    // SAFETY: all zeros are a valid statfs, and the pointer is to a local.
-    unsafe {
-        let mut status: libc::statfs = std::mem::zeroed();
-        let result = libc::syscall(libc::SYS_fstatfs, descriptor, &raw mut status);
-        (result == 0).then_some(status.f_type).and_then(|kind| u32::try_from(kind).ok())
-    }
-}
-
 /// Milliseconds of a clock that nobody sets, as of the last tick of the kernel. libc's function, which makes no
 /// system call where the kernel has put the time into the process (vdso(7)).
 #[must_use]
@@ -250,20 +231,29 @@ pub fn milliseconds() -> i64 {
 
 /// How long ago a file was last changed, or put in its place, in milliseconds.
 #[must_use]
-pub fn age(status: &libc::stat) -> i64 {
-    #[allow(clippy::useless_conversion, reason = "they are words, of 32 bits on some machines")]
-    let of = |seconds, nanoseconds| i64::from(seconds) * 1000 + i64::from(nanoseconds) / 1_000_000;
-    let written = of(status.st_mtime, status.st_mtime_nsec);
-    let changed = of(status.st_ctime, status.st_ctime_nsec);
-    time(libc::CLOCK_REALTIME_COARSE) - written.max(changed)
+pub fn age(status: &Status) -> i64 {
+    let of = |(seconds, nanoseconds): (i64, i64)| seconds * 1000 + nanoseconds / 1_000_000;
+    let written = of(wide(status.st_mtime, status.st_mtime_nsec));
+    time(libc::CLOCK_REALTIME_COARSE) - written.max(of(changed(status)))
+}
+
+/// When the inode of a file was last changed, in seconds and nanoseconds.
+#[must_use]
+pub fn changed(status: &Status) -> (i64, i64) {
+    wide(status.st_ctime, status.st_ctime_nsec)
+}
+
+/// A time, whose words have 32 bits on some machines.
+fn wide(seconds: impl Into<i64>, nanoseconds: impl Into<i64>) -> (i64, i64) {
+    (seconds.into(), nanoseconds.into())
 }
 
 fn time(clock: libc::clockid_t) -> i64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: a local for the time; both clocks exist on every kernel.
     unsafe { libc::clock_gettime(clock, &raw mut now) };
-    #[allow(clippy::useless_conversion, reason = "they are words, of 32 bits on some machines")]
-    (i64::from(now.tv_sec) * 1000 + i64::from(now.tv_nsec) / 1_000_000)
+    let (seconds, nanoseconds) = wide(now.tv_sec, now.tv_nsec);
+    seconds * 1000 + nanoseconds / 1_000_000
 }
 
 /// Whether opening a file could wait for another machine or program: by /proc/self/mountinfo it is not on a
@@ -420,7 +410,7 @@ fn initial_environment() -> *const *const c_char {
 
 weak!(STACK_END: &'static *const usize = "__libc_stack_end", "egress_shim_stack_end");
 
-/// A signal set of the kernel: one word on every architecture that this is built for.
+/// A signal set of the kernel: 64 bits, on 32-bit machines in two words, of which the first has the lower signals.
 #[derive(Clone, Copy, Debug)]
 pub struct SignalSet(u64);
 
@@ -511,7 +501,7 @@ impl File {
     /// # Errors
     /// Those of open(2).
     pub fn open(path: &CStr) -> Result<Self, Errno> {
-        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK;
+        let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_LARGEFILE;
         // SAFETY: a C string and flags that take no mode.
         let opened = unsafe {
             match OLD_OPEN {
@@ -545,7 +535,7 @@ impl File {
     ///
     /// # Errors
     /// Those of fstat(2).
-    pub fn status(&self) -> Result<libc::stat, Errno> {
+    pub fn status(&self) -> Result<Status, Errno> {
         status(self.0).ok_or_else(|| Errno(errno()))
     }
 
@@ -646,16 +636,23 @@ impl Drop for File {
     }
 }
 
-/// `_STAT_VER_LINUX` (`x86_64`: 1, the generic one for aarch64: 0).
-const STAT_VERSION: c_int = if cfg!(target_arch = "x86_64") { 1 } else { 0 };
+/// What stat(2) says of a file. In this form the size of a file has 64 bits on every machine.
+pub type Status = libc::stat64;
+
+/// `_STAT_VER_LINUX` of glibc (bits/stat.h), the version of this structure.
+const STAT_VERSION: c_int = match () {
+    () if cfg!(target_pointer_width = "32") => 3,
+    () if cfg!(any(target_arch = "aarch64", target_arch = "riscv64")) => 0,
+    () => 1,
+};
 
 /// fstat(2), by whatever function this libc has for it, which makes the very call that its loader makes.
 /// The function named so is in glibc since 2.33 and in musl; before that glibc has one with the version
-/// of the structure as first argument (sysdeps/unix/sysv/linux/fxstat.c).
+/// of the structure as first argument (sysdeps/unix/sysv/linux/fxstat64.c).
 #[must_use]
-pub fn status(descriptor: c_int) -> Option<libc::stat> {
+pub fn status(descriptor: c_int) -> Option<Status> {
     // SAFETY: all zeros are a valid stat.
-    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    let mut status: Status = unsafe { std::mem::zeroed() };
     // SAFETY: a local for the result; fstat(2) takes any descriptor. The slots are the loader's.
     let result = unsafe {
         match (FSTAT, FXSTAT) {
@@ -671,9 +668,9 @@ pub fn status(descriptor: c_int) -> Option<libc::stat> {
 ///
 /// # Errors
 /// Those of stat(2).
-pub fn status_of_path(path: &CStr) -> Result<libc::stat, Errno> {
+pub fn status_of_path(path: &CStr) -> Result<Status, Errno> {
     // SAFETY: all zeros are a valid stat.
-    let mut status: libc::stat = unsafe { std::mem::zeroed() };
+    let mut status: Status = unsafe { std::mem::zeroed() };
     // SAFETY: a C string and a local for the result. The slots are the loader's.
     let result = unsafe {
         match (STAT, XSTAT) {
@@ -685,10 +682,10 @@ pub fn status_of_path(path: &CStr) -> Result<libc::stat, Errno> {
     if result == 0 { Ok(status) } else { Err(Errno(errno())) }
 }
 
-weak!(STAT: unsafe extern "C" fn(*const c_char, *mut libc::stat) -> c_int = "stat", "egress_shim_stat");
-weak!(XSTAT: unsafe extern "C" fn(c_int, *const c_char, *mut libc::stat) -> c_int = "__xstat", "egress_shim_xstat");
-weak!(FSTAT: unsafe extern "C" fn(c_int, *mut libc::stat) -> c_int = "fstat", "egress_shim_fstat");
-weak!(FXSTAT: unsafe extern "C" fn(c_int, c_int, *mut libc::stat) -> c_int = "__fxstat", "egress_shim_fxstat");
+weak!(STAT: unsafe extern "C" fn(*const c_char, *mut Status) -> c_int = "stat64", "egress_shim_stat");
+weak!(XSTAT: unsafe extern "C" fn(c_int, *const c_char, *mut Status) -> c_int = "__xstat64", "egress_shim_xstat");
+weak!(FSTAT: unsafe extern "C" fn(c_int, *mut Status) -> c_int = "fstat64", "egress_shim_fstat");
+weak!(FXSTAT: unsafe extern "C" fn(c_int, c_int, *mut Status) -> c_int = "__fxstat64", "egress_shim_fxstat");
 
 /// Which memory can be read. Remembers the page that it has seen last.
 #[derive(Debug)]
@@ -747,93 +744,6 @@ pub fn random() -> u64 {
         let bytes = libc::getauxval(libc::AT_RANDOM) as *const u64;
         if bytes.is_null() { 0 } else { bytes.add(1).read_unaligned() }
     }
-}
-
-/// Reads a socket option of type int. The bare system call, as for the others here: libc's functions for
-/// options are interposed, by this library and perhaps by another.
-///
-/// # Errors
-/// The errno of getsockopt(2).
-pub fn get_option(socket: c_int, level: c_int, option: c_int) -> Result<c_int, c_int> {
-    get_option_bytes(socket, level, option).map(c_int::from_ne_bytes)
-}
-
-/// Reads the first bytes of a socket option.
-///
-/// # Errors
-/// The errno of getsockopt(2).
-pub fn get_option_bytes<const SIZE: usize>(
-    socket: c_int,
-    level: c_int,
-    option: c_int,
-) -> Result<[u8; SIZE], c_int> {
-    let mut value = [0; SIZE];
-    let mut length = SIZE;
-    // SAFETY: the kernel writes no more than the bytes of the local that `length` allows, and no more than an int
-    // to `length`; getsockopt(2) takes any descriptor.
-    unsafe {
-        let (value, length) = (value.as_mut_ptr().addr(), (&raw mut length).addr());
-        option_call(libc::SYS_getsockopt, socket, level, option, value, length)
-    }?;
-    Ok(value)
-}
-
-/// Sets a socket option of type int.
-///
-/// # Errors
-/// The errno of setsockopt(2).
-pub fn set_option(socket: c_int, level: c_int, option: c_int, value: c_int) -> Result<(), c_int> {
-    // SAFETY: the kernel reads a local int, whose size it is given; setsockopt(2) takes any descriptor.
-    unsafe {
-        let value = (&raw const value).addr();
-        option_call(libc::SYS_setsockopt, socket, level, option, value, size_of::<c_int>())
-    }
-}
-
-/// Makes getsockopt(2) or setsockopt(2), and gives the errno of one that fails. By the instruction itself where that is
-/// known: musl's syscall(3) takes more stack than the smallest ones have left for a connect.
-///
-/// # Safety
-/// The addresses are those that the call may use.
-#[inline]
-unsafe fn option_call(
-    call: libc::c_long,
-    socket: c_int,
-    level: c_int,
-    option: c_int,
-    value: usize,
-    length: usize,
-) -> Result<(), c_int> {
-    let status: libc::c_long;
-    // SAFETY: the registers of a system call (syscall(2)); the kernel uses what this function's caller says.
-    #[cfg(target_arch = "x86_64")]
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            inlateout("rax") call => status,
-            in("edi") socket, in("esi") level, in("edx") option, in("r10") value, in("r8") length,
-            lateout("rcx") _, lateout("r11") _,
-            options(nostack)
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(target_arch = "aarch64")]
-    unsafe {
-        std::arch::asm!(
-            "svc 0",
-            in("x8") call,
-            inlateout("x0") libc::c_long::from(socket) => status,
-            in("x1") level, in("x2") option, in("x3") value, in("x4") length,
-            options(nostack)
-        );
-    }
-    // SAFETY: as above.
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
-    unsafe {
-        let result = libc::syscall(call, socket, level, option, value, length);
-        status = if result == 0 { 0 } else { -libc::c_long::from(errno()) };
-    }
-    if status == 0 { Ok(()) } else { Err(c_int::try_from(-status).unwrap_or(libc::EINVAL)) }
 }
 
 /// Copies bytes of the program's, where the kernel can read them: the pointer may be any. `SIZE` is a multiple of

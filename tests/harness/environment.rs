@@ -18,11 +18,16 @@ use super::{ROOT, skip};
 type Row = (&'static str, fn() -> Environment);
 
 /// The table.
-const ENVIRONMENTS: [Row; 4] = [
+const ENVIRONMENTS: &[Row] = &[
     ("glibc", Environment::here),
     ("glibc-shipped", Environment::shipped),
     ("musl", Environment::musl),
     ("debian11", Environment::debian11),
+    // The kernel runs programs with 32-bit addresses too.
+    #[cfg(target_arch = "x86_64")]
+    ("i386", Environment::i386),
+    #[cfg(target_arch = "x86_64")]
+    ("i386-musl", Environment::i386_musl),
 ];
 
 /// More of them, by qemu's emulation of one program, for what an architecture can break: the ABI, structs,
@@ -63,6 +68,8 @@ pub struct Environment {
     root: Option<PathBuf>,
     /// The program that runs its programs, which are of another architecture, and its first arguments.
     emulator: Vec<OsString>,
+    /// The bits of an address.
+    pub bits: u32,
     /// The version of its glibc; `None` if the libc is musl.
     pub glibc: Option<(u32, u32)>,
 }
@@ -76,7 +83,7 @@ impl fmt::Display for Environment {
 /// The chosen rows; `None` if no choice was made.
 fn choice() -> Option<Vec<Row>> {
     let choice = std::env::var(CHOICE).ok()?;
-    let known = [&ENVIRONMENTS[..], &EMULATED, &[CONTROL]].concat();
+    let known = [ENVIRONMENTS, &EMULATED, &[CONTROL]].concat();
     let of_name = |name: &str| {
         known.iter().copied().find(|(known, _)| *known == name).unwrap_or_else(|| {
             // Once for the whole run: each test would say it again.
@@ -108,7 +115,7 @@ pub fn in_each_environment(test: impl FnMut(&Environment)) {
 /// As [`in_each_environment`], and on the other architecture.
 #[track_caller]
 pub fn in_each_architecture(test: impl FnMut(&Environment)) {
-    in_each(&choice().unwrap_or_else(|| [&ENVIRONMENTS[..], &EMULATED].concat()), test);
+    in_each(&choice().unwrap_or_else(|| [ENVIRONMENTS, &EMULATED].concat()), test);
 }
 
 /// Runs a test on this machine's glibc only; in its place, with the control where that is chosen.
@@ -157,6 +164,7 @@ impl Environment {
             library: built("target/release/libegress_shim.so"),
             root: None,
             emulator: Vec::new(),
+            bits: 64,
             glibc: Some(glibc_here()),
         }
     }
@@ -174,33 +182,45 @@ impl Environment {
     }
 
     fn debian11() -> Self {
-        // Zig's C compiler has the interfaces of every glibc. It would trap undefined behaviour, at
-        // the price of a runtime library.
-        let target = format!("{ARCH}-linux-gnu.2.17");
-        let zig = built("target/zig/zig").display().to_string();
         Self {
             name: "debian11",
-            compiler: [&zig, "cc", "-target", &target, "-fno-sanitize=undefined"]
-                .map(str::to_owned)
-                .to_vec(),
+            compiler: zig(&["-target", &format!("{ARCH}-linux-gnu.2.17")]),
             root: Some(built("target/roots/debian11")),
             glibc: Some((2, 31)),
             ..Self::shipped()
         }
     }
 
+    /// Debian 12's glibc for i386.
+    #[cfg(target_arch = "x86_64")]
+    fn i386() -> Self {
+        Self {
+            name: "i386",
+            compiler: zig(&["-target", "x86-linux-gnu.2.17"]),
+            library: built("dist/i386/libegress_shim.so"),
+            root: Some(built("target/roots/i386")),
+            emulator: Vec::new(),
+            bits: 32,
+            glibc: Some((2, 36)),
+        }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    fn i386_musl() -> Self {
+        let compiler = zig(&["-target", "x86-linux-musl", "-dynamic"]);
+        Self { name: "i386-musl", compiler, glibc: None, ..Self::i386() }
+    }
+
     /// Debian 12's glibc on aarch64. qemu takes each file from its root that is there, and this machine's
     /// otherwise: the lab's /etc/hosts and /etc/resolv.conf.
     fn aarch64() -> Self {
-        let zig = built("target/zig/zig").display().to_string();
         Self {
             name: "aarch64",
-            compiler: [&zig, "cc", "-target", "aarch64-linux-gnu.2.17", "-fno-sanitize=undefined"]
-                .map(str::to_owned)
-                .to_vec(),
+            compiler: zig(&["-target", "aarch64-linux-gnu.2.17"]),
             library: built("dist/aarch64/libegress_shim.so"),
             root: None,
             emulator: qemu("target/roots/aarch64"),
+            bits: 64,
             glibc: Some((2, 36)),
         }
     }
@@ -215,22 +235,17 @@ impl Environment {
     }
 
     fn aarch64_musl() -> Self {
-        let zig = built("target/zig/zig").display().to_string();
-        let compiler = [&zig, "cc", "-target", "aarch64-linux-musl", "-dynamic"];
-        let compiler = compiler.into_iter().chain(["-fno-sanitize=undefined"]);
-        Self {
-            name: "aarch64-musl",
-            compiler: compiler.map(str::to_owned).collect(),
-            glibc: None,
-            ..Self::aarch64()
-        }
+        let compiler = zig(&["-target", "aarch64-linux-musl", "-dynamic"]);
+        Self { name: "aarch64-musl", compiler, glibc: None, ..Self::aarch64() }
     }
 
     /// This machine's glibc with a library that has the exports of ours and does nothing.
     fn nothing() -> Self {
         let golden =
             fs::read_to_string(Path::new(ROOT).join(GOLDEN)).expect("tests/elf.golden can be read");
-        let exports = golden.lines().filter_map(|line| {
+        // What is for some architectures only is not for all.
+        let for_all = golden.lines().filter(|line| !line.contains('['));
+        let exports = for_all.filter_map(|line| {
             let mut words = line.split_whitespace();
             if words.next() == Some("export") { words.next() } else { None }
         });
@@ -394,6 +409,14 @@ impl Environment {
 pub fn preload<'a>(command: &'a mut Command, libraries: &[&Path]) -> &'a mut Command {
     let libraries: Vec<_> = libraries.iter().map(|path| path.as_os_str()).collect();
     command.env("LD_PRELOAD", libraries.join(OsStr::new(":")))
+}
+
+/// Zig's C compiler, which has the interfaces of every glibc. It would trap undefined behaviour, at the price of a runtime
+/// library.
+fn zig(target: &[&str]) -> Vec<String> {
+    let zig = built("target/zig/zig").display().to_string();
+    let words = [&[&zig, "cc"], target, &["-fno-sanitize=undefined"]].concat();
+    words.into_iter().map(str::to_owned).collect()
 }
 
 /// What runs a program on the libc of a root.

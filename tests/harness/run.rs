@@ -181,9 +181,9 @@ pub fn limit(
     resource: libc::__rlimit_resource_t,
     most: u64,
 ) -> &mut Command {
-    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    let limit = libc::rlimit64 { rlim_cur: most, rlim_max: most };
     // SAFETY: setrlimit(2) with what the closure owns.
-    before(command, move || result(unsafe { libc::setrlimit(resource, &raw const limit) }))
+    before(command, move || result(unsafe { libc::setrlimit64(resource, &raw const limit) }))
 }
 
 /// Has a command start in these namespaces (files of `/proc/PID/ns`), entered in their order.

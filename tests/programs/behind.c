@@ -9,6 +9,9 @@
 
 enum { PLAIN, INDIRECT, UNTYPED, FIRST_VERSION, LATER_VERSION };
 
+#if HOW == 2
+__attribute__((visibility("hidden")))
+#endif
 int say_behind(int fd, const struct sockaddr *address, socklen_t length)
 {
     static const char line[] = "behind\n";

@@ -41,6 +41,17 @@ static inline int filter(long call, int argument, uint32_t action)
         struct step *steps;
     } program = { sizeof steps / sizeof *steps, steps };
 
+#ifdef __i386__
+    /* glibc makes these by socketcall(2), whose first argument says which (linux/net.h). */
+    int inner = call == SYS_socket       ? 1
+                : call == SYS_connect    ? 3
+                : call == SYS_setsockopt ? 14
+                : call == SYS_getsockopt ? 15
+                                         : 0;
+
+    if (inner && argument == FILTER_ANY && filter(SYS_socketcall, inner, action) != 0)
+        return -1;
+#endif
     if (argument == FILTER_ANY)
         steps[3] = (struct step){ 0x15, 0, 0, 0 }; /* on to the action, whatever it is */
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)

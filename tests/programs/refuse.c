@@ -1,5 +1,5 @@
 /*
- * Runs a program for which a system call gives an error: refuse CALL ERROR PROGRAM [ARGUMENT]..., both as numbers.
+ * Runs a program for which pwritev2(2) gives an error, which is a number: refuse ERROR PROGRAM [ARGUMENT]...
  */
 #include "confine.h"
 #include <stdio.h>
@@ -7,13 +7,13 @@
 
 int main(int argc, char **argv)
 {
-    if (argc < 4)
+    if (argc < 3)
         return 2;
-    if (filter(atol(argv[1]), FILTER_ANY, FILTER_ERRNO((uint32_t)atoi(argv[2]))) != 0) {
+    if (filter(SYS_pwritev2, FILTER_ANY, FILTER_ERRNO((uint32_t)atoi(argv[1]))) != 0) {
         perror("seccomp");
         return 99;
     }
-    execv(argv[3], argv + 3);
-    perror(argv[3]);
+    execv(argv[2], argv + 2);
+    perror(argv[2]);
     return 99;
 }

@@ -172,7 +172,10 @@ fn many_threads_connect_and_resolve_without_growth() {
 fn connect_fits_on_the_smallest_stacks_and_a_log_line_on_the_usual_ones() {
     /// As libkeepalive has room for on a stack of `AT_MINSIGSTKSZ` with AVX-512, the program's own frames included.
     const MOST: u32 = 360;
+    /// Where arguments are passed on the stack. Not even libc's connect has room on the smallest one there.
+    const MOST_OF_32_BITS: u32 = 400;
     in_each_architecture(|environment| {
+        let most = if environment.bits == 64 { MOST } else { MOST_OF_32_BITS };
         let program = environment.program("stack");
         let scratch = Scratch::new();
         let log = scratch.join("log");
@@ -186,6 +189,11 @@ fn connect_fits_on_the_smallest_stacks_and_a_log_line_on_the_usual_ones() {
         ] {
             if environment.is_emulated() && which == "signal" {
                 skip(environment, "qemu's frame of a signal is its own");
+                continue;
+            }
+            let bare = with(environment.bare(&program), [which, more]);
+            if environment.bits == 32 && !run(&mut { bare }).status.success() {
+                skip(environment, format!("{which} + {more}: libc's connect alone does not fit"));
                 continue;
             }
             for timings in ["new", "own"] {
@@ -215,7 +223,7 @@ fn connect_fits_on_the_smallest_stacks_and_a_log_line_on_the_usual_ones() {
                      {enforcing} with enforce, {logging} with a log"
                 );
                 println!("{seen}");
-                assert!(silent.max(enforcing) <= MOST, "{MOST} are wanted at most: {seen}");
+                assert!(silent.max(enforcing) <= most, "{most} are wanted at most: {seen}");
                 assert!(logging - bare <= 3072, "3072 more with a log are wanted at most: {seen}");
             }
         }

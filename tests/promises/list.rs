@@ -171,7 +171,7 @@ fn patterns_of_the_variable_that_find_no_memory_are_reported() {
         let run = |fault: &str| {
             let mut command = command(environment, &settings, &["look", LISTED]);
             preload(&mut command, &[&environment.library, &next, &faults]);
-            command.env("FAULT_CALL", libc::SYS_mmap.to_string()).env("FAULT_AT", fault);
+            command.env("FAULT_CALL", "mmap").env("FAULT_AT", fault);
             said(&run(command.env("FAULT_ERRNO", libc::ENOMEM.to_string())))
         };
         expect("with memory", run("-1"), format!("{LISTED} IPv4\n"));

@@ -205,11 +205,10 @@ fn a_log_on_standard_output_is_no_descriptor_of_its_own() {
 
 /// A command for which pwritev2(2) says what it says of pipes before Linux 6.4.
 fn on_an_old_kernel(environment: &Environment, program: &str, arguments: &[&str]) -> Command {
-    let call = libc::SYS_pwritev2.to_string();
     let error = libc::EOPNOTSUPP.to_string();
     let program = environment.program(program);
     let refuse = environment.shimmed(environment.program("refuse"), &[DEBUG]);
-    with(refuse, [&[&*call, &*error, text(&program)], arguments].concat())
+    with(refuse, [&[&*error, text(&program)], arguments].concat())
 }
 
 #[test]

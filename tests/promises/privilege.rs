@@ -61,7 +61,11 @@ fn a_privileged_program_ignores_every_variable() {
             command.args(["--mount", "--", "/bin/sh", "-euc", AS_NOBODY, "sh", kind]);
             command.arg(&program).arg(&environment.library).args(variables);
             let mut command = LAB.client(command);
-            said(&run(command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")))
+            let seen = run(command.env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"));
+            // The programs around it may be of another word size than the library.
+            let is_foreign = |line: &&str| line.contains("(wrong ELF class: ELFCLASS32)");
+            let seen = said(&seen);
+            seen.split_inclusive('\n').filter(|line| !is_foreign(line)).collect::<String>()
         };
         // The controls: the settings of an unprivileged program count.
         let heeded = "keepalive off\ndual.example.com 4\nstatus 0; 1 logs\n\

@@ -343,7 +343,8 @@ pub fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
             _ => Message::Error,
         };
         has_ended = !matches!(message, Message::Socket(_));
-        datagram = datagram.get(length.next_multiple_of(4)..).unwrap_or_default();
+        let rest = length.checked_next_multiple_of(4).and_then(|next| datagram.get(next..));
+        datagram = rest.unwrap_or_default();
         Some(message)
     })
 }
