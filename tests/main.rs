@@ -44,6 +44,7 @@
 //! | every script says what it is for | `shipping/scripts.rs` |
 //! | the docs are true | `shipping/docs.rs` |
 //! | the command: running a program, `--check`, `--inspect`, `--rescue` | `command/{run,check,inspect,rescue}.rs` |
+//! | 64-bit and 32-bit programs start each other, each with its own library, in silence | `command/multilib.rs` |
 //! | whoever follows the last line of `--inspect` gets an answer, or the reason | `command/stuck.rs` |
 //! | what is completed when somebody types it | `command/completions.rs` |
 //!

@@ -264,7 +264,8 @@ fn places() -> Vec<PathBuf> {
             places.extend([up.join("lib").join(NAME), up.join("lib/egress-shim").join(NAME)]);
         }
     }
-    let machine = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
+    let system = if cfg!(target_arch = "arm") { "linux-gnueabihf" } else { "linux-gnu" };
+    let machine = format!("/usr/lib/{}-{system}", env::consts::ARCH);
     places
         .extend(["/usr/local/lib", "/usr/lib", &machine].map(|place| Path::new(place).join(NAME)));
     places

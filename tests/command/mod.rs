@@ -5,6 +5,8 @@ mod check;
 mod completions;
 mod inspect;
 mod mistakes;
+#[cfg(target_arch = "x86_64")]
+mod multilib;
 mod rescue;
 mod run;
 mod stuck;

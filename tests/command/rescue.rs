@@ -8,9 +8,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{COMMAND, NOBODY, Public, Ran, as_nobody, bare, fails, run, shim, shim_at};
-use crate::harness::expect;
 use crate::harness::lab::{Host, Lab};
 use crate::harness::run::{Waiting, limit, run_for, run_meanwhile, stdout};
+use crate::harness::{ROOT, expect};
 
 /// The gateway forgets a connection after so many seconds of silence.
 const IDLE_TIMEOUT: u64 = 8;
@@ -94,6 +94,35 @@ fn a_late_reply_arrives_after_a_rescue_and_never_without() {
             let ran = rescue(&[], process);
             let words = ["ESTABLISHED 198.51.100.2:80: answers (", " s: keepalive is on now ("];
             says(&ran, 0, &words);
+        });
+        assert!(stdout(&output).contains("answer"), "{output:?}");
+        let control = control.join().unwrap();
+        assert!(control.is_none(), "bare it still waits: {control:?}");
+    });
+}
+
+/// i386's Python, in a root of its own, by the one command that there is.
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn a_32_bit_program_is_rescued_too() {
+    let lab = lab();
+    let fetch = |mark: &str| {
+        let script = format!(
+            "import http.client\nc = http.client.HTTPConnection('198.51.100.2')\n\
+             c.request('GET', '/after/{SLOW}?{mark}')\nprint(c.getresponse().read().decode())"
+        );
+        let mut command = bare("/usr/sbin/chroot");
+        command.arg(format!("{ROOT}/target/roots/i386"));
+        command.args(["/usr/bin/python3", "-Ic", &script]);
+        command
+    };
+    thread::scope(|scope| {
+        let control = scope.spawn(|| run_for(&mut lab.client(fetch("bare")), LATE));
+        let output = meanwhile(&lab, fetch("rescued"), |process| {
+            until_asked(&lab, "rescued");
+            thread::sleep(Duration::from_secs(3));
+            let words = ["ESTABLISHED 198.51.100.2:80: answers (", " s: keepalive is on now ("];
+            says(&rescue(&[], process), 0, &words);
         });
         assert!(stdout(&output).contains("answer"), "{output:?}");
         let control = control.join().unwrap();
