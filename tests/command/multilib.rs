@@ -311,7 +311,7 @@ impl Here {
         let wide = files.copy(&*COMMAND, "wide/egress-shim");
         let path = |name: &str| files.path(name);
         let (both, relay, relay32) = (path("opt/shim/egress-shim"), path("relay"), path("relay32"));
-        Self { both, wide, relay, relay32, files }
+        Self { files, both, wide, relay, relay32 }
     }
 
     fn path(&self, name: &str) -> String {
