@@ -211,6 +211,19 @@ impl Environment {
         Self { name: "i386-musl", compiler, glibc: None, ..Self::i386() }
     }
 
+    /// The same for programs whose `time_t` has 64 bits, for which glibc has other names on 32-bit machines since 2.34
+    /// (`_TIME_BITS` in `feature_test_macros`(7)); `None` where all programs are such.
+    pub fn with_64_bit_times(&self) -> Option<Self> {
+        if self.bits == 64 || self.is_musl() {
+            return None;
+        }
+        let mut compiler = zig(&["-target", "x86-linux-gnu.2.36"]);
+        compiler.extend(["-D_TIME_BITS=64", "-D_FILE_OFFSET_BITS=64"].map(str::to_owned));
+        let (library, root) = (self.library.clone(), self.root.clone());
+        let emulator = self.emulator.clone();
+        Some(Self { name: "i386-time64", compiler, library, root, emulator, ..*self })
+    }
+
     /// Debian 12's glibc on aarch64. qemu takes each file from its root that is there, and this machine's
     /// otherwise: the lab's /etc/hosts and /etc/resolv.conf.
     fn aarch64() -> Self {

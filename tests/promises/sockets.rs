@@ -52,17 +52,31 @@ fn assert_seen(settings: Settings, steps: &str, bare: &str, shimmed: &str) {
         {
             return skip(environment, format!("qemu cannot do it: {steps}"));
         }
-        let program = program(environment);
-        let commands = (environment.bare(&program), environment.shimmed(&program, settings));
-        // At once: some steps take a second.
-        let (seen_bare, seen_shimmed) = thread::scope(|scope| {
-            let bare = scope.spawn(|| seen(commands.0, steps));
-            let shimmed = seen(commands.1, steps);
-            (bare.join().expect("the bare run ends well"), shimmed)
-        });
-        expect(format!("{steps}: without the library"), seen_bare, bare);
-        expect(format!("{steps}: with the library, {settings:?}"), seen_shimmed, shimmed);
+        assert_seen_in(environment, settings, steps, bare, shimmed);
+        if let Some(environment) = environment.with_64_bit_times() {
+            assert_seen_in(&environment, settings, steps, bare, shimmed);
+        }
     });
+}
+
+#[track_caller]
+fn assert_seen_in(
+    environment: &Environment,
+    settings: Settings,
+    steps: &str,
+    bare: &str,
+    shimmed: &str,
+) {
+    let program = program(environment);
+    let commands = (environment.bare(&program), environment.shimmed(&program, settings));
+    // At once: some steps take a second.
+    let (seen_bare, seen_shimmed) = thread::scope(|scope| {
+        let bare = scope.spawn(|| seen(commands.0, steps));
+        let shimmed = seen(commands.1, steps);
+        (bare.join().expect("the bare run ends well"), shimmed)
+    });
+    expect(format!("{steps}: without the library"), seen_bare, bare);
+    expect(format!("{steps}: with the library, {settings:?}"), seen_shimmed, shimmed);
 }
 
 /// The kinds of TCP socket that this kernel has.
