@@ -286,6 +286,12 @@ impl Environment {
         Some(Self::aarch64())
     }
 
+    /// Debian 12's for i386, for programs of the distribution; `None` if it is not chosen, or this machine has none.
+    pub fn on_32_bits() -> Option<Self> {
+        let (name, make) = ENVIRONMENTS.iter().find(|(name, _)| *name == "i386")?;
+        is_chosen(name).then(make)
+    }
+
     /// Whether it may run: a test that has it by its name asks this.
     pub fn is_chosen(&self) -> bool {
         is_chosen(self.name)

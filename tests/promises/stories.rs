@@ -58,6 +58,11 @@ fn a_reply_after_the_nat_timeout_arrives_with_the_shim_only_on_aarch64() {
     Environment::emulated().iter().for_each(late_reply);
 }
 
+#[test]
+fn a_reply_after_the_nat_timeout_arrives_with_the_shim_only_on_i386() {
+    Environment::on_32_bits().iter().for_each(late_reply);
+}
+
 fn late_reply(environment: &Environment) {
     // On a busy machine a short wait may end before all have come so far.
     let have_asked = late_replies(environment, LATE) || late_replies(environment, PATIENCE);
@@ -96,6 +101,11 @@ fn a_host_with_an_ipv6_black_hole_answers_with_the_shim_only() {
 #[test]
 fn a_host_with_an_ipv6_black_hole_answers_with_the_shim_only_on_aarch64() {
     Environment::emulated().iter().for_each(black_hole);
+}
+
+#[test]
+fn a_host_with_an_ipv6_black_hole_answers_with_the_shim_only_on_i386() {
+    Environment::on_32_bits().iter().for_each(black_hole);
 }
 
 fn black_hole(environment: &Environment) {
