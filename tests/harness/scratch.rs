@@ -1,8 +1,9 @@
 //! Directories of a test's own.
 
-use std::fs::{self, Permissions};
-use std::io::Write;
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write};
 use std::ops::Deref;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -11,7 +12,7 @@ use std::thread;
 
 use super::ROOT;
 use super::environment::shipped;
-use super::run::{bare, output};
+use super::run::{bare, output, said, without_settings};
 
 /// An empty directory of a test's own, below `target`. It goes with the test, unless that fails.
 pub struct Scratch(PathBuf);
@@ -143,6 +144,28 @@ impl Drop for Public {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+/// What is in `target/NAME`, made by a shell script (its `$1`, an empty directory) if it is not
+/// there yet. Several tests, also of several processes, may ask for it at once.
+pub fn cached(name: &str, script: &str) -> PathBuf {
+    let path = Path::new(ROOT).join("target").join(name);
+    fs::create_dir_all(path.parent().expect("it is below target")).expect("target can be written");
+    let lock = File::create(path.with_extension("lock")).expect("target can be written");
+    // SAFETY: flock(2) on a descriptor that we own; closing it unlocks it.
+    assert_eq!(unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) }, 0, "flock");
+    if !path.exists() {
+        let _ = io::stderr().write_all(format!("making target/{name}, once\n").as_bytes());
+        let new = path.with_extension("new");
+        let _ = fs::remove_dir_all(&new);
+        fs::create_dir(&new).expect("target can be written");
+        let mut command = Command::new("sh");
+        command.args(["-euc", script, "sh"]).arg(&new);
+        let output = without_settings(&mut command).output().expect("sh starts");
+        assert!(output.status.success(), "target/{name}: {}", said(&output));
+        fs::rename(&new, &path).expect("it can be put in place");
+    }
+    path
 }
 
 /// A path as the value of a setting.

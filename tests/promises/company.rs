@@ -5,6 +5,7 @@ use std::process::Command;
 
 use super::{BARE, LISTED, NAMES, SHIMMED, expect_in_lab, run_in_lab};
 use crate::harness::environment::preload;
+use crate::harness::lab::SILENT;
 use crate::harness::run::{output, run, stderr, stdout, with};
 use crate::harness::scratch::text;
 use crate::harness::{
@@ -134,6 +135,36 @@ fn the_programs_malloc_is_never_called_by_the_library() {
         let bare = calls(&empty, "off", "any");
         let shimmed = calls(&environment.library, "idle=60,interval=60,count=5", "IPv4");
         expect("calls of malloc", shimmed, bare);
+    });
+}
+
+/// They take the library's atomic accesses for races, which the file of suppressions says to them.
+#[test]
+fn helgrind_and_drd_with_the_suppressions_name_no_race_in_the_library() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        return skip("valgrind", "apt-get install valgrind");
+    }
+    let suppressions = format!("--suppressions={ROOT}/examples/valgrind.supp");
+    in_each_environment_of_this_machine(|environment| {
+        let settings = [("IPV4_ONLY", "known.example.com"), ("LOG", "off")];
+        let program = environment.shimmed(environment.program("soak"), &settings);
+        for tool in ["helgrind", "drd"] {
+            let report = |option: Option<&str>| {
+                let mut valgrind = Command::new("valgrind");
+                valgrind.arg(format!("--tool={tool}")).args(option);
+                valgrind.envs(program.get_envs().filter_map(|(name, value)| Some((name, value?))));
+                let words = ["32", "32", "known.example.com", "static.example.com"];
+                valgrind.arg(program.get_program()).args(words);
+                stderr(&run(&mut SILENT.client(valgrind)))
+            };
+            // The place of an access; glibc's own lookups have some too, which the library has called.
+            let is_ours =
+                |line: &str| line.contains(" at 0x") && line.contains("libegress_shim.so");
+            let (all, seen) = (report(None), report(Some(&suppressions)));
+            assert!(all.lines().any(is_ours), "{tool} without the suppressions: {all}");
+            assert!(seen.contains("ERROR SUMMARY"), "{tool} ends: {seen}");
+            assert!(!seen.lines().any(is_ours), "{tool}: {seen}");
+        }
     });
 }
 

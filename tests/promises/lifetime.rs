@@ -122,3 +122,17 @@ fn the_shipped_file_stays_when_a_program_that_opened_it_closes_it() {
         expect_says(reload(&environment.library), "there\n");
     });
 }
+
+/// What is missing is looked for at load.
+#[test]
+fn a_program_begins_with_the_errno_that_it_has_without_the_library() {
+    in_each_environment(|environment| {
+        let scratch = Scratch::new();
+        let (log, list) = (scratch.join("log"), scratch.join("nothing"));
+        let settings = [("IPV4_ONLY_FILE", text(&list)), ("LOG_FILE", text(&log))];
+        let program = environment.program("begin");
+        expect_says(environment.bare(&program), "errno 0\n");
+        expect_says(environment.shimmed(&program, &settings), "errno 0\n");
+        assert!(log.exists(), "the library has made its log");
+    });
+}

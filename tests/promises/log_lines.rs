@@ -12,7 +12,7 @@ use super::log_output::{
     CONNECTED, DEBUG, Ends, drain, expect_connects, fill, lost, pipe, terminal,
 };
 use crate::harness::environment::preload;
-use crate::harness::run::{expect_says, run, run_meanwhile, said, stdout, with};
+use crate::harness::run::{expect_says, run, run_meanwhile, said, stderr, stdout, with};
 use crate::harness::scratch::text;
 use crate::harness::strace::traced;
 use crate::harness::{
@@ -63,17 +63,20 @@ fn threads_that_race_to_the_first_connect_lose_no_line() {
 }
 
 #[test]
-fn threads_that_call_the_library_before_it_loads_leave_one_log_descriptor() {
+fn threads_that_call_the_library_before_it_loads_leave_one_log() {
     in_each_environment(|environment| {
         let scratch = Scratch::new();
         let log = scratch.join("log");
         let early = environment.shared_library("early_threads");
         for round in 0..10 {
-            let mut command = environment
-                .shimmed(environment.program("empty"), &[DEBUG, ("LOG_FILE", text(&log))]);
+            let settings = [DEBUG, ("LOG_FILE", text(&log)), ("NO_SUCH_SETTING", "1")];
+            let mut command = environment.shimmed(environment.program("empty"), &settings);
             preload(&mut command, &[&environment.library, &early]);
             let _ = fs::remove_file(&log);
-            expect(format!("round {round}"), said(&run(&mut command)), "1 of the log\n");
+            let output = run(&mut command);
+            expect(format!("round {round}"), stdout(&output), "1 of the log\n");
+            let complaints = stderr(&output);
+            expect(format!("complaints: {complaints}"), complaints.lines().count(), 1);
             let wanted = [("DEBUG connect:".to_owned(), 8), ("INFO egress-shim".to_owned(), 1)];
             expect(format!("lines of round {round}"), kinds(&log), BTreeMap::from(wanted));
         }

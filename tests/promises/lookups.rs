@@ -631,6 +631,30 @@ fn what_is_wrong_with_a_call_is_said_as_libc_says_it() {
     });
 }
 
+/// Of such a call libc says what it says of a name that does not exist.
+#[test]
+fn a_call_that_wants_a_number_is_no_line_about_the_name() {
+    let call = |service, flags| {
+        let hints = (flags, AF_UNSPEC, SOCK_STREAM, 0);
+        Call::new("dual.example.com", Some(service), Some(hints))
+    };
+    let calls = [call("80", AI_NUMERICHOST), call("unknown", AI_NUMERICSERV)];
+    in_each_environment(|environment| {
+        let scratch = Scratch::new();
+        let log = scratch.join("log");
+        let mut command = listing(environment, LIST);
+        command.env("EGRESS_SHIM_LOG", "debug").env("EGRESS_SHIM_LOG_FILE", &log);
+        ask(&LAB, command, &calls);
+        let seen = fs::read_to_string(&log).expect("the log file is there");
+        let lines = log::lines(&seen).into_iter();
+        let of_lookups = lines.filter(|line| line.message.starts_with("getaddrinfo: "));
+        let wanted = ["DEBUG getaddrinfo: dual.example.com: listed, IPv4 only"; 2];
+        let seen: Vec<_> =
+            of_lookups.map(|line| format!("{} {}", line.level, line.message)).collect();
+        expect("lines", seen, wanted);
+    });
+}
+
 /// Neither is news to anybody: the one is what most lookups are, the other libc says itself.
 #[test]
 fn unlisted_and_missing_names_are_lines_of_debug_and_no_warning() {

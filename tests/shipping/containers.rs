@@ -256,6 +256,21 @@ fn a_read_only_root_and_a_user_without_any_privilege_change_nothing() {
     }
 }
 
+/// Docker's own seccomp profile may refuse to read memory, even the process's own (`process_vm_readv`).
+#[test]
+fn under_dockers_seccomp_profile_the_line_of_a_connect_names_the_peer() {
+    if !images() {
+        return skip("the log in containers", "no Docker engine answers");
+    }
+    for kind in &KINDS {
+        let ran = run(&["--env=EGRESS_SHIM_LOG=debug"], kind.name);
+        let is_whole = |line: &str| {
+            line.contains(" DEBUG: connect: descriptor ") && line.contains(" to 127.0.0.1:")
+        };
+        assert!(ran.err.lines().any(is_whole), "{}: {ran:?}", kind.name);
+    }
+}
+
 #[test]
 fn an_invalid_setting_ends_the_container_at_its_start_with_status_78() {
     if !images() {

@@ -11,14 +11,13 @@ mod release;
 mod scripts;
 mod system;
 
-use std::fs::{self, File};
-use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::harness::environment::shipped;
 use crate::harness::run::{said, stderr, stdout, without_settings};
+use crate::harness::scratch::cached;
 use crate::harness::{ROOT, skip};
 
 /// The library that is shipped.
@@ -59,25 +58,6 @@ fn documents(directory: &str) -> Vec<String> {
     let tops = ["README.md", "docs", "examples"];
     let list = done(command("git").args(["-C", ROOT, "ls-files"]).args(tops)).0;
     list.lines().map(|name| format!("644 {directory}{name}")).collect()
-}
-
-/// What is in `target/NAME`, made by a shell script (its `$1`, an empty directory) if it is not
-/// there yet. Several tests, also of several processes, may ask for it at once.
-fn cached(name: &str, script: &str) -> PathBuf {
-    let path = Path::new(ROOT).join("target").join(name);
-    fs::create_dir_all(path.parent().expect("it is below target")).expect("target can be written");
-    let lock = File::create(path.with_extension("lock")).expect("target can be written");
-    // SAFETY: flock(2) on a descriptor that we own; closing it unlocks it.
-    assert_eq!(unsafe { libc::flock(lock.as_raw_fd(), libc::LOCK_EX) }, 0, "flock");
-    if !path.exists() {
-        let _ = io::stderr().write_all(format!("making target/{name}, once\n").as_bytes());
-        let new = path.with_extension("new");
-        let _ = fs::remove_dir_all(&new);
-        fs::create_dir(&new).expect("target can be written");
-        done(&mut sh(script, &[&new]));
-        fs::rename(&new, &path).expect("it can be put in place");
-    }
-    path
 }
 
 /// The root tree of a minimal Debian, of this machine's release, so that programs built here run
