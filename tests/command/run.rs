@@ -201,13 +201,16 @@ fn parts_of_keepalive_are_put_together_key_by_key() {
 }
 
 #[test]
-fn a_listed_host_adds_to_the_environment_and_to_those_before_it() {
-    let command = ["--ipv4-only", "a.example", "--ipv4-only=b.example", "printenv"];
-    let mut command = shim(&command);
-    command.arg("EGRESS_SHIM_IPV4_ONLY");
-    assert_eq!(output(&mut command), "a.example,b.example\n");
-    command.env("EGRESS_SHIM_IPV4_ONLY", "c.example");
-    assert_eq!(output(&mut command), "c.example,a.example,b.example\n");
+fn a_host_or_program_adds_to_the_environment_and_to_those_before_it() {
+    for (option, variable) in
+        [("--ipv4-only", "EGRESS_SHIM_IPV4_ONLY"), ("--program", "EGRESS_SHIM_PROGRAMS")]
+    {
+        let second = format!("{option}=b.example");
+        let mut command = shim(&[option, "a.example", &second, "printenv", variable]);
+        assert_eq!(output(&mut command), "a.example,b.example\n");
+        command.env(variable, "c.example");
+        assert_eq!(output(&mut command), "c.example,a.example,b.example\n");
+    }
 }
 
 #[test]
