@@ -38,7 +38,7 @@ pub enum Reply {
     },
     /// No answer within the limit.
     Silent,
-    /// Nothing listens at its port 53.
+    /// Nothing listens on its port 53.
     Refused,
     /// Why no packet gets there.
     Unreachable(String),
@@ -62,17 +62,17 @@ impl Display for NameServer {
         match &self.reply {
             Reply::Answer { code, answers, time } => {
                 match (code, answers) {
-                    (0, 0) => f.write_str("knows the name, without IPv4 addresses")?,
-                    (0, _) => f.write_str("knows IPv4 addresses of the name")?,
-                    (2, _) => f.write_str("fails to find out (SERVFAIL)")?,
+                    (0, 0) => f.write_str("knows the name, but no IPv4 address of it")?,
+                    (0, _) => f.write_str("knows the name and its IPv4 addresses")?,
+                    (2, _) => f.write_str("cannot look the name up (SERVFAIL)")?,
                     (3, _) => f.write_str("knows no such name (NXDOMAIN)")?,
                     (5, _) => f.write_str("refuses to look names up for this machine (REFUSED)")?,
                     (code, _) => write!(f, "answers with code {code}")?,
                 }
                 write!(f, ", in {} ms", time.as_millis())
             }
-            Reply::Silent => write!(f, "does not answer in {} s", LIMIT.as_secs()),
-            Reply::Refused => f.write_str("refuses: nothing listens at its port 53"),
+            Reply::Silent => write!(f, "did not answer within {} s", LIMIT.as_secs()),
+            Reply::Refused => f.write_str("refuses: nothing listens on its port 53"),
             Reply::Unreachable(why) => write!(f, "cannot be reached: {why}"),
         }
     }

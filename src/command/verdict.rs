@@ -73,7 +73,7 @@ pub enum State {
     /// An IPv6 address was given in place of a name.
     SilentIpv6Address,
     Unreachable(String),
-    /// The listed host has none, and whether IPv6 reaches it.
+    /// The listed host has none, and whether it can be reached over IPv6.
     NoIpv4Address(bool),
     NoSuchName,
     NoAddress,
@@ -230,7 +230,7 @@ fn row(seen: &Seen, standing: &Standing) -> Option<Row> {
         State::BlackHoleAndRefused => (
             "ipv6-black-hole",
             Error,
-            format!("IPv6 is a black hole, and IPv4 refuses port {port} (is it right?)"),
+            format!("IPv6 is a black hole, and IPv4 refuses port {port} (is the port right?)"),
             cure,
         ),
         State::BlackHoleAndSilent(addresses) => (
@@ -247,10 +247,10 @@ fn row(seen: &Seen, standing: &Standing) -> Option<Row> {
                 family(reached),
                 do_not_answer(&addresses)
             ),
-            text("no setting leaves out one address: ask the host's owner, or look for a firewall"),
+            text("no setting can leave out a single address: ask the host's owner, or look for a firewall"),
         ),
         State::Ipv4Fails => {
-            ("ipv4-fails", Error, text("IPv4 does not reach it here, but IPv6 does"), unlist)
+            ("ipv4-fails", Error, text("cannot be reached over IPv4 from here, but can over IPv6"), unlist)
         }
         State::Refused => (
             "port-refused",
@@ -261,46 +261,46 @@ fn row(seen: &Seen, standing: &Standing) -> Option<Row> {
         State::Silent => (
             "host-silent",
             Error,
-            format!("does not answer on port {port}: is a firewall between, or no route back?"),
+            format!("does not answer on port {port}: is there a firewall in between, or no route back?"),
             text(""),
         ),
         State::SilentIpv6Address => (
             "host-silent",
             Error,
             format!("does not answer on port {port}"),
-            text("if IPv6 is a black hole here, use the host's name, and list that"),
+            text("if IPv6 is a black hole here, give the host's name instead, and list that"),
         ),
         State::Unreachable(why) => (
             "host-unreachable",
             Error,
-            format!("there is no route to it from here: {why}"),
+            format!("cannot be reached from here: {why}"),
             text(""),
         ),
         State::NoIpv4Address(true) => {
-            ("no-ipv4-address", Error, text("has no IPv4 address, but IPv6 reaches it"), unlist)
+            ("no-ipv4-address", Error, text("has no IPv4 address, but can be reached over IPv6"), unlist)
         }
         State::NoIpv4Address(false) => (
             "no-ipv4-address",
             Error,
-            text("has no IPv4 address, and IPv6 does not reach it from here"),
+            text("has no IPv4 address, and cannot be reached over IPv6 from here"),
             text(""),
         ),
         State::NoSuchName => {
-            ("no-such-name", Error, text("the name does not exist: is it right?"), text(""))
+            ("no-such-name", Error, text("the name does not exist: is it spelled correctly?"), text(""))
         }
         State::NoAddress => {
-            ("no-address", Error, text("the name has no address: is it right?"), text(""))
+            ("no-address", Error, text("the name has no address: is it spelled correctly?"), text(""))
         }
         State::NotAsked => (
             "name-server-not-asked",
             Error,
             text("a name server knows the name, but libc does not ask it"),
-            text("see the line hosts: of /etc/nsswitch.conf"),
+            text("see the line \"hosts:\" in /etc/nsswitch.conf"),
         ),
         State::NoNameServer(why) => (
             "name-server",
             Error,
-            format!("{why}, so whether the name exists is not known"),
+            format!("{why}, so it is not known whether the name exists"),
             text("see /etc/resolv.conf"),
         ),
     })
@@ -315,7 +315,7 @@ fn of_state(seen: &Seen, standing: &Standing) -> Option<Finding> {
         (Some(why), _) if is_black_hole => (severity, format!("{sentence}, and {why}"), action),
         (None, Some((id, Service::Lists))) if is_black_hole => (
             severity.min(Severity::Warning),
-            format!("{sentence} for this shell; the service, PID {id}, has it listed"),
+            format!("{sentence} for this shell; the service, PID {id}, lists it"),
             String::new(),
         ),
         (None, Some((id, Service::DoesNotList))) if is_black_hole => (
@@ -326,7 +326,7 @@ fn of_state(seen: &Seen, standing: &Standing) -> Option<Finding> {
         (None, Some((id, Service::HasNoLibrary))) if is_black_hole => (
             severity,
             format!("{sentence}, and the service, PID {id}, runs without the library"),
-            format!("start it with: egress-shim --ipv4-only {host} -- COMMAND"),
+            format!("start the service with: egress-shim --ipv4-only {host} -- COMMAND"),
         ),
         _ => (severity, sentence, action),
     };
@@ -354,9 +354,9 @@ fn cure(seen: &Seen, standing: &Standing) -> String {
         let answers = |attempt: &&Attempt| matches!(attempt.outcome, Outcome::Connected(_));
         return match ipv4.clone().find(answers).or_else(|| ipv4.next()) {
             Some(Attempt { address, .. }) => format!(
-                "put '{address} {host}' into its /etc/hosts, as docker run --add-host {host}:{address} does"
+                "put '{address} {host}' into the program's /etc/hosts, as docker run --add-host {host}:{address} does"
             ),
-            None => "switch IPv6 off for it: docker run --sysctl net.ipv6.conf.all.disable_ipv6=1"
+            None => "turn IPv6 off in its network: docker run --sysctl net.ipv6.conf.all.disable_ipv6=1"
                 .to_owned(),
         };
     }
@@ -407,7 +407,7 @@ fn of_service(seen: &Seen) -> Option<Finding> {
         severity: Severity::Warning,
         subject: seen.target.host.clone(),
         sentence: format!("listed for this shell, but the service, PID {id}, {why}"),
-        action: format!("start it with --ipv4-only {}", seen.target.host),
+        action: format!("start the service with --ipv4-only {}", seen.target.host),
     })
 }
 
@@ -472,7 +472,7 @@ mod tests {
         let hole = "h.test: IPv6 is a black hole";
         let add = "add --ipv4-only h.test";
         let wait = "but only after a wait";
-        let ask = "no setting leaves out one address: ask the host's owner, or look for a firewall";
+        let ask = "no setting can leave out a single address: ask the host's owner, or look for a firewall";
         let rows: &[(bool, Outcomes, String)] = &[
             (false, &[(A, '+')], "h.test is reached over IPv4".to_owned()),
             (false, &[(V6, '+'), (A, '+')], "h.test is reached over IPv6".to_owned()),
@@ -481,17 +481,17 @@ mod tests {
             (false, &[(V6, '!'), (A, '+')], "h.test is reached over IPv4".to_owned()),
             (false, &[(V6, '-'), (A, '+')], format!("{hole}; {add}")),
             (false, &[(A, '+'), (V6, '-')], format!("{hole} for programs that try it first; {add}")),
-            (false, &[(V6, '-'), (A, 'x')], format!("{hole}, and IPv4 refuses port 80 (is it right?); {add}")),
+            (false, &[(V6, '-'), (A, 'x')], format!("{hole}, and IPv4 refuses port 80 (is the port right?); {add}")),
             (false, &[(V6, '-'), (B, '-'), (A, '+')], format!("{hole}, and over IPv4 {B} does not answer; {add}")),
             // A dead IPv4 address of a listed host is no black hole.
             (true, &[(V6, '-'), (B, '-'), (A, '+')], format!("h.test: reached over IPv4, {wait}: {B} does not answer; {ask}")),
             (false, &[(V6, '-'), (V6B, '+'), (A, '+')], format!("h.test: reached over IPv6, {wait}: {V6} does not answer; {ask}")),
             (false, &[(V6, '-'), (B, '-'), (V6B, '+')], format!("h.test: reached over IPv6, {wait}: {V6}, {B} do not answer; {ask}")),
-            (true, &[(V6, '+'), (A, 'x')], "h.test: IPv4 does not reach it here, but IPv6 does; take it off the list, or add --ipv4-only '!h.test'".to_owned()),
+            (true, &[(V6, '+'), (A, 'x')], "h.test: cannot be reached over IPv4 from here, but can over IPv6; take it off the list, or add --ipv4-only '!h.test'".to_owned()),
             (true, &[(V6, '-'), (A, 'x')], "h.test: refuses connections to port 80: is the port right?".to_owned()),
             (false, &[(B, '-'), (A, 'x')], "h.test: refuses connections to port 80: is the port right?".to_owned()),
-            (false, &[(V6, '-'), (A, '-')], "h.test: does not answer on port 80: is a firewall between, or no route back?".to_owned()),
-            (false, &[(V6, '!'), (A, '!')], "h.test: there is no route to it from here: Network is unreachable".to_owned()),
+            (false, &[(V6, '-'), (A, '-')], "h.test: does not answer on port 80: is there a firewall in between, or no route back?".to_owned()),
+            (false, &[(V6, '!'), (A, '!')], "h.test: cannot be reached from here: Network is unreachable".to_owned()),
         ];
         for (is_listed, outcomes, wanted) in rows {
             assert_eq!(line(&seen(*is_listed, outcomes)), *wanted, "{is_listed} {outcomes:?}");
@@ -504,7 +504,7 @@ mod tests {
         seen.target.host = V6.to_owned();
         assert!(
             line(&seen)
-                .ends_with("; if IPv6 is a black hole here, use the host's name, and list that")
+                .ends_with("; if IPv6 is a black hole here, give the host's name instead, and list that")
         );
     }
 
@@ -525,7 +525,7 @@ mod tests {
         let line = findings(&hole, &not_loaded)[0].line();
         assert_eq!(
             line,
-            "h.test: IPv6 is a black hole, and app is static; put '198.51.100.2 h.test' into its /etc/hosts, \
+            "h.test: IPv6 is a black hole, and app is static; put '198.51.100.2 h.test' into the program's /etc/hosts, \
              as docker run --add-host h.test:198.51.100.2 does"
         );
     }
@@ -536,7 +536,7 @@ mod tests {
         hole.service = Some((1, Service::Lists));
         assert_eq!(
             line(&hole),
-            "h.test: IPv6 is a black hole for this shell; the service, PID 1, has it listed"
+            "h.test: IPv6 is a black hole for this shell; the service, PID 1, lists it"
         );
         hole.service = Some((1, Service::DoesNotList));
         assert_eq!(
@@ -546,13 +546,13 @@ mod tests {
         hole.service = Some((7, Service::HasNoLibrary));
         assert_eq!(
             line(&hole),
-            "h.test: IPv6 is a black hole, and the service, PID 7, runs without the library; start it with: egress-shim --ipv4-only h.test -- COMMAND"
+            "h.test: IPv6 is a black hole, and the service, PID 7, runs without the library; start the service with: egress-shim --ipv4-only h.test -- COMMAND"
         );
         let mut listed = seen(true, &[(V6, '-'), (A, '+')]);
         listed.service = Some((1, Service::DoesNotList));
         assert_eq!(
             line(&listed),
-            "h.test: listed for this shell, but the service, PID 1, does not list it; start it with --ipv4-only h.test"
+            "h.test: listed for this shell, but the service, PID 1, does not list it; start the service with --ipv4-only h.test"
         );
         listed.service = Some((1, Service::Lists));
         assert_eq!(line(&listed), "h.test is reached over IPv4");
@@ -564,12 +564,12 @@ mod tests {
         seen.with = failed(Lookup::Error(libc::EAI_NODATA, 0));
         assert_eq!(
             line(&seen),
-            "h.test: has no IPv4 address, but IPv6 reaches it; take it off the list, or add --ipv4-only '!h.test'"
+            "h.test: has no IPv4 address, but can be reached over IPv6; take it off the list, or add --ipv4-only '!h.test'"
         );
         seen.tried = tried(&[(V6, '-')]);
         assert_eq!(
             line(&seen),
-            "h.test: has no IPv4 address, and IPv6 does not reach it from here"
+            "h.test: has no IPv4 address, and cannot be reached over IPv6 from here"
         );
     }
 
@@ -578,21 +578,21 @@ mod tests {
         let reply = |code, answers| Reply::Answer { code, answers, time: Duration::ZERO };
         let none = Lookup::Error(libc::EAI_NONAME, 0);
         let again = Lookup::Error(libc::EAI_AGAIN, 0);
-        let unknown = ", so whether the name exists is not known; see /etc/resolv.conf";
+        let unknown = ", so it is not known whether the name exists; see /etc/resolv.conf";
         for (lookup, replies, wanted) in [
-            (none.clone(), vec![reply(3, 0)], "the name does not exist: is it right?".to_owned()),
-            (none.clone(), vec![], "the name does not exist: is it right?".to_owned()),
-            (Lookup::Error(libc::EAI_NODATA, 0), vec![reply(0, 0)], "the name has no address: is it right?".to_owned()),
-            (Lookup::Error(libc::EAI_NODATA, 0), vec![], "the name has no address: is it right?".to_owned()),
-            (none.clone(), vec![reply(0, 2)], "a name server knows the name, but libc does not ask it; see the line hosts: of /etc/nsswitch.conf".to_owned()),
-            (again.clone(), vec![reply(2, 0)], format!("the name server 192.0.2.1 fails to find out (SERVFAIL), in 0 ms{unknown}")),
+            (none.clone(), vec![reply(3, 0)], "the name does not exist: is it spelled correctly?".to_owned()),
+            (none.clone(), vec![], "the name does not exist: is it spelled correctly?".to_owned()),
+            (Lookup::Error(libc::EAI_NODATA, 0), vec![reply(0, 0)], "the name has no address: is it spelled correctly?".to_owned()),
+            (Lookup::Error(libc::EAI_NODATA, 0), vec![], "the name has no address: is it spelled correctly?".to_owned()),
+            (none.clone(), vec![reply(0, 2)], "a name server knows the name, but libc does not ask it; see the line \"hosts:\" in /etc/nsswitch.conf".to_owned()),
+            (again.clone(), vec![reply(2, 0)], format!("the name server 192.0.2.1 cannot look the name up (SERVFAIL), in 0 ms{unknown}")),
             (again.clone(), vec![reply(5, 0)], format!("the name server 192.0.2.1 refuses to look names up for this machine (REFUSED), in 0 ms{unknown}")),
-            (again.clone(), vec![Reply::Refused], format!("the name server 192.0.2.1 refuses: nothing listens at its port 53{unknown}")),
+            (again.clone(), vec![Reply::Refused], format!("the name server 192.0.2.1 refuses: nothing listens on its port 53{unknown}")),
             // glibc says of some of these that the name does not exist.
-            (none, vec![Reply::Refused], format!("the name server 192.0.2.1 refuses: nothing listens at its port 53{unknown}")),
-            (Lookup::Silent, vec![Reply::Silent], format!("the name server 192.0.2.1 does not answer in 2 s{unknown}")),
+            (none, vec![Reply::Refused], format!("the name server 192.0.2.1 refuses: nothing listens on its port 53{unknown}")),
+            (Lookup::Silent, vec![Reply::Silent], format!("the name server 192.0.2.1 did not answer within 2 s{unknown}")),
             (Lookup::Silent, vec![Reply::Unreachable("Network is unreachable".to_owned())], format!("the name server 192.0.2.1 cannot be reached: Network is unreachable{unknown}")),
-            (Lookup::Silent, vec![Reply::Silent, reply(0, 1)], format!("the name server 192.0.2.1 does not answer in 2 s{unknown}")),
+            (Lookup::Silent, vec![Reply::Silent, reply(0, 1)], format!("the name server 192.0.2.1 did not answer within 2 s{unknown}")),
             (again.clone(), vec![reply(0, 0)], format!("the lookup fails, though a name server answers for IPv4{unknown}")),
             (again, vec![], format!("the lookup fails{unknown}")),
         ] {
@@ -613,7 +613,7 @@ mod tests {
         assert_eq!(line(&seen), "h.test is reached over IPv4", "a busy machine");
         seen.servers =
             vec![NameServer { address: IpAddr::from([192, 0, 2, 1]), reply: Reply::Silent }];
-        let wanted = "h.test: the lookup took 5.0 s: the name server 192.0.2.1 does not answer in 2 s; take it out of /etc/resolv.conf";
+        let wanted = "h.test: the lookup took 5.0 s: the name server 192.0.2.1 did not answer within 2 s; take it out of /etc/resolv.conf";
         assert_eq!(line(&seen), wanted);
         seen.with.time = Duration::from_millis(900);
         assert_eq!(line(&seen), "h.test is reached over IPv4");

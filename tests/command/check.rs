@@ -100,7 +100,7 @@ fn a_host_with_ipv4_only_is_reached_and_one_with_ipv6_only_is_not() {
         &LAB,
         &["--ipv4-only", "*", "--check", "v6only.example.com:80"],
         1,
-        "v6only.example.com: has no IPv4 address, and IPv6 does not reach it from here",
+        "v6only.example.com: has no IPv4 address, and cannot be reached over IPv6 from here",
         &["without     2001:db8:2::2 (", "with        does not resolve (", BLACK_HOLE],
     );
 }
@@ -125,7 +125,7 @@ fn both_families_are_tried_and_the_one_that_works_is_named() {
     both.finish();
 
     let ipv6 = listen("('::1', 80), family=socket.AF_INET6");
-    let last = "both.example.com: IPv4 does not reach it here, but IPv6 does; take it off the list, or add \
+    let last = "both.example.com: cannot be reached over IPv4 from here, but can over IPv6; take it off the list, or add \
                 --ipv4-only '!both.example.com'";
     expect_check(&lab, &cured, 1, last, &["127.0.0.1 port 80: refused\n"]);
     ipv6.finish();
@@ -184,7 +184,7 @@ fn refused_and_unreachable_are_not_taken_for_a_black_hole() {
     alone.args(["--net", &COMMAND, "--check", "192.0.2.9"]);
     let (code, report, last) = check(&mut alone);
     assert_eq!(code, Some(1), "{report}");
-    assert_eq!(last, "192.0.2.9: there is no route to it from here: Network is unreachable");
+    assert_eq!(last, "192.0.2.9: cannot be reached from here: Network is unreachable");
     assert!(report.contains("unreachable: Network is unreachable"), "{report}");
 }
 
@@ -194,7 +194,7 @@ fn a_missing_name_and_a_silent_resolver_are_told_apart() {
         &LAB,
         &["--check", "nowhere.example.com"],
         1,
-        "nowhere.example.com: the name does not exist: is it right?",
+        "nowhere.example.com: the name does not exist: is it spelled correctly?",
         &[
             "without     does not resolve (",
             "with        does not resolve (",
@@ -205,14 +205,14 @@ fn a_missing_name_and_a_silent_resolver_are_told_apart() {
         &LAB,
         &["--check", "addressless.example.com"],
         1,
-        "addressless.example.com: the name has no address: is it right?",
+        "addressless.example.com: the name has no address: is it spelled correctly?",
         &[],
     );
     expect_check(
         &SILENT,
         &["--check", "dual.example.com"],
         1,
-        "dual.example.com: the name server 2001:db8:2::53 does not answer in 2 s, so whether the name exists is not known; see /etc/resolv.conf",
+        "dual.example.com: the name server 2001:db8:2::53 did not answer within 2 s, so it is not known whether the name exists; see /etc/resolv.conf",
         &["without     no answer in 6 s\n"],
     );
 }
@@ -238,7 +238,7 @@ fn an_address_and_a_url_have_their_own_words() {
         &LAB,
         &["--check", "[2001:db8:2::2]:80"],
         1,
-        "2001:db8:2::2: does not answer on port 80; if IPv6 is a black hole here, use the host's name, and list that",
+        "2001:db8:2::2: does not answer on port 80; if IPv6 is a black hole here, give the host's name instead, and list that",
         &[],
     );
     for (url, words) in [
@@ -385,7 +385,7 @@ fn in_an_image_without_a_dynamic_program_the_network_is_tried() {
     let (code, report, last) = check(LAB.on(Host::Client, &mut command));
     assert_eq!(code, Some(1), "{report}");
     let why = "there is no dynamically linked program here to try the library in";
-    let pin = "put '198.51.100.2 here.example' into its /etc/hosts, as docker run --add-host \
+    let pin = "put '198.51.100.2 here.example' into the program's /etc/hosts, as docker run --add-host \
                here.example:198.51.100.2 does";
     assert_eq!(last, format!("here.example: IPv6 is a black hole, and {why}; {pin}"), "{report}");
     for line in [
@@ -528,9 +528,9 @@ fn the_document_has_the_same_as_the_text() {
 #[test]
 fn a_name_server_that_is_not_there_is_no_missing_name() {
     let lab = Lab::start(&[]);
-    let unknown = ", so whether the name exists is not known; see /etc/resolv.conf";
+    let unknown = ", so it is not known whether the name exists; see /etc/resolv.conf";
     for (server, words) in [
-        ("127.0.0.1", "refuses: nothing listens at its port 53"),
+        ("127.0.0.1", "refuses: nothing listens on its port 53"),
         // No route leads there.
         ("fec0::53", "cannot be reached: "),
     ] {
@@ -554,7 +554,7 @@ fn a_static_command_behind_a_black_hole_is_told_what_helps() {
         1,
         &format!(
             "dual.example.com: IPv6 is a black hole, and {} is statically linked, so nothing can be preloaded \
-             into it; put '198.51.100.2 dual.example.com' into its /etc/hosts, as docker run --add-host \
+             into it; put '198.51.100.2 dual.example.com' into the program's /etc/hosts, as docker run --add-host \
              dual.example.com:198.51.100.2 does",
             text(&program)
         ),
@@ -583,7 +583,7 @@ fn in_a_container_it_says_what_the_service_has() {
         while ! grep -q libegress_shim /proc/$!/maps; do :; done
         exec \"$1\" --check dual.example.com:80";
     for (list, wanted) in [
-        ("*", " for this shell; the service, PID 3, has it listed"),
+        ("*", " for this shell; the service, PID 3, lists it"),
         (
             "other.test",
             ", and the service, PID 3, does not list it either; add --ipv4-only dual.example.com",
