@@ -72,7 +72,7 @@ pub fn check(
             "invalid-setting",
             Severity::Error,
             "a setting is invalid, see above".to_owned(),
-            "correct it, or COMMAND is not run",
+            "correct it: egress-shim does not run COMMAND with an invalid setting",
         );
         let facts =
             json!({ "settings": settings_json(environment), "invalid": configuration.problems });
@@ -209,7 +209,7 @@ impl Check<'_> {
         if !library::knows_questions(&library) {
             let library = shown(&library);
             let message = format!(
-                "{library} is of another version than this command, which cannot ask it; take both from one release"
+                "{library} and this command have different versions, so --check cannot ask the library; use both from one release"
             );
             return Err(Failure::new(status::FAILED, message));
         }
@@ -217,7 +217,7 @@ impl Check<'_> {
         self.configuration.hand_on(&mut environment);
         run::preload(&mut environment, self.library);
         if is_other {
-            // The program that is there is not one of the settings.
+            // The settings may leave out the program that stands in for COMMAND.
             environment.remove(PROGRAMS.variable);
         }
         let is_harmless = |name: &OsStr| HARMLESS.iter().any(|harmless| name == *harmless);
@@ -232,7 +232,7 @@ impl Check<'_> {
         trial.ask(targets, || waiting.tick())
     }
 
-    /// The loader has not brought the library in, or nobody can know.
+    /// The loader has not loaded the library, or this cannot be known.
     fn not_loaded(
         &self,
         program: &Program,
@@ -247,14 +247,14 @@ impl Check<'_> {
                 }
                 let why = format!("the loader of {file} does not load the library");
                 tried.not_loaded = Some(why.clone());
-                let action = "nothing of egress-shim works in it";
+                let action = "egress-shim has no effect in it";
                 tried.findings.push(general("not-loaded", Severity::Error, why, action));
                 Ok(())
             }
             NoAnswer::CannotStop(error) => Err(Failure::new(
                 status::FAILED,
                 format!(
-                    "cannot look into {file} without running it: {}; --check needs ptrace(2) and /proc",
+                    "cannot stop {file} before it runs: {}; --check needs ptrace(2) and /proc",
                     reason(&error)
                 ),
             )),
@@ -348,7 +348,7 @@ impl Check<'_> {
         if let Some(line) = Self::about_service(service.as_ref()) {
             self.report.line("service", line)?;
         }
-        // Between two equally serious findings, the one about a host tells more.
+        // Of two equally serious findings, the one about a host comes first: it tells more.
         of_hosts.append(&mut findings);
         let facts = json!({
             "settings": settings_json(environment),
@@ -460,8 +460,10 @@ impl Check<'_> {
             (Some(read), _) => {
                 report.line("keepalive", format_args!("{read} (read from a connection)"))
             }
-            (None, Some(set)) => report
-                .line("keepalive", format_args!("{set} (as set: there is nothing to connect to)")),
+            (None, Some(set)) => report.line(
+                "keepalive",
+                format_args!("{set} (from the settings: no connection was made)"),
+            ),
             (None, None) => report.line("keepalive", "off"),
         }
     }
@@ -579,7 +581,7 @@ fn proxies(environment: &Environment, targets: &[Target]) -> Vec<Finding> {
     proxies
 }
 
-/// A script of a shell: the library is in the shell, and what that starts may have lost it.
+/// A shell script: the shell has the library, but the programs that it starts may have lost it.
 fn of_script(file: &Path, program: &Program) -> Option<Finding> {
     const SHELLS: [&str; 8] = ["sh", "bash", "dash", "ash", "busybox", "ksh", "mksh", "zsh"];
     const LONGEST: u64 = 64 << 10;
@@ -599,15 +601,15 @@ fn of_script(file: &Path, program: &Program) -> Option<Finding> {
             "script-sets-preload",
             Severity::Warning,
             format!(
-                "line {line} of {file} sets LD_PRELOAD, so what it starts then runs without the library"
+                "line {line} of {file} sets LD_PRELOAD, so programs that it starts after that run without the library"
             ),
-            "write LD_PRELOAD=...:$LD_PRELOAD there, or let it end with: exec egress-shim -- \"$@\"",
+            "write LD_PRELOAD=...:$LD_PRELOAD there, or end the script with: exec egress-shim -- \"$@\"",
         ),
         None => general(
             "script",
             Severity::Note,
-            format!("{file} is a script, and what it starts cannot be known"),
-            "once it runs: egress-shim --inspect PID",
+            format!("{file} is a script, and the programs that it starts cannot be known"),
+            "when it runs, use: egress-shim --inspect PID",
         ),
     })
 }
@@ -630,14 +632,14 @@ fn line_that_replaces_preload(text: &[u8]) -> Option<usize> {
 /// Programs that may be run without arguments, though they should not get that far.
 const HARMLESS: [&str; 4] = ["true", "false", "env", "ls"];
 
-/// Any program that the library can be tried in. This command itself is static, and none.
+/// Any program that the library can be tried in. This command is static, so it will not do.
 fn any_dynamic_program(path: &OsStr, library: &Library) -> Option<File> {
     let usual = HARMLESS.iter().filter_map(|name| program::find(OsStr::new(name), path).ok());
     let directories = path.as_bytes().split(|&byte| byte == b':').map(OsStr::from_bytes);
     let others = directories
         .filter_map(|directory| fs::read_dir(directory).ok())
         .flat_map(|entries| entries.flatten().map(|entry| entry.path()));
-    // In an image without any other, the service itself.
+    // In an image without any other program, the service itself.
     let first = PathBuf::from("/proc/1/exe");
     usual
         .chain(others)

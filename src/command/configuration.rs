@@ -75,7 +75,7 @@ impl Configuration {
                 return;
             }
             let refused =
-                &format_args!("COMMAND is not run (--lenient runs it, {})", problem.instead);
+                &format_args!("COMMAND is not run (with --lenient it runs, {})", problem.instead);
             let instead = if options.lenient { problem.instead } else { refused };
             problems.push(message(&Problem { instead, ..*problem }, options));
         };

@@ -61,7 +61,7 @@ fn give_up_in_time() {
         say(
             "--inspect: a file of a process has not answered for 20 s: does a network or FUSE file system hang?",
         );
-        // SAFETY: _exit(2) takes a number. Nothing here is to be done at an exit.
+        // SAFETY: _exit(2) takes a number. This process has nothing to clean up.
         unsafe { libc::_exit(status::FAILED) }
     });
 }
@@ -79,12 +79,12 @@ fn id(word: &OsStr) -> Result<u32, Failure> {
 
 fn why_no_proc(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::NotFound {
-        return "there is no /proc here to look into".to_owned();
+        return "--inspect needs /proc, which is not mounted here".to_owned();
     }
     format!("/proc cannot be read: {error}")
 }
 
-/// The facts about this command that the advice needs.
+/// The facts about this command that the advice refers to.
 struct Here {
     /// The command line that starts this command.
     command: String,
@@ -130,7 +130,7 @@ enum State {
     Off,
     /// It is loaded, and `EGRESS_SHIM_PROGRAMS` leaves the program out.
     LeftOut,
-    /// It is loaded, but Go makes its system calls past libc.
+    /// It is loaded, but Go makes its system calls without libc.
     PastLibc,
     /// It is not loaded, and cannot be.
     Impossible(Obstacle),
@@ -160,13 +160,13 @@ impl Obstacle {
                 "the program is written in Go and statically linked, so nothing can be preloaded into it"
             }
             Self::Privilege => {
-                "the program has privileges of its file (set-user-ID and the like), so its loader ignores LD_PRELOAD"
+                "the program gains privileges from its file (set-user-ID and the like), so its loader ignores LD_PRELOAD"
             }
             Self::Architecture => {
-                "the program is of another architecture than the library, so that cannot be loaded into it"
+                "the program is built for another architecture, so the library cannot be loaded into it"
             }
             Self::WordSize => {
-                "the program has 32 bits, and only the 64-bit library is installed here"
+                "the program is a 32-bit program, and only the 64-bit library is installed here"
             }
         }
     }
@@ -177,13 +177,13 @@ impl Obstacle {
                 "use its own settings for IPv4 and keepalive (docs/RUNTIMES.md lists them), or a build of it that is linked dynamically"
             }
             Self::StaticGo => {
-                "use its own settings for IPv4 and keepalive; built with cgo, GODEBUG=netdns=cgo makes its lookups go through libc"
+                "use its own settings for IPv4 and keepalive; if it is built with cgo, GODEBUG=netdns=cgo sends its lookups through libc"
             }
             Self::Privilege => {
-                "give it its privileges in another way (setpriv --ambient-caps, AmbientCapabilities= of systemd), or name the library in /etc/ld.so.preload"
+                "give it the privileges in another way (setpriv --ambient-caps, AmbientCapabilities= in systemd), or name the library in /etc/ld.so.preload"
             }
             Self::Architecture => {
-                "take the library of a release for that architecture, if there is one"
+                "use the library from a release for that architecture, if there is one"
             }
             Self::WordSize => {
                 "install the 32-bit library (docs/MULTILIB.md), and start the program again"
@@ -277,7 +277,7 @@ fn state(process: &Process, configuration: &Configuration, here: &Here) -> State
     }
 }
 
-/// A row of the judge's table: finds one kind of trouble in a process, as a sentence and what to do.
+/// A row of the judge's table: finds one kind of problem in a process, and gives the sentence and what to do.
 struct Rule {
     code: &'static str,
     severity: Severity,
@@ -350,11 +350,11 @@ fn ipv6_silent(case: &Case<'_>) -> Option<(String, String)> {
     let remedy = match &case.state {
         State::Impossible(obstacle) => format!("{}: {}", obstacle.sentence(), obstacle.action()),
         State::PastLibc => format!(
-            "Go looks names up past libc; {}",
+            "Go looks names up without libc; {}",
             start(case, &names, &["env", "GODEBUG=netdns=cgo"])
         ),
         State::Acts if !names.is_empty() && names.iter().all(|name| is_listed(name)) => format!(
-            "{} is listed, but the program found this address without libc's lookup functions (a resolver of its own, over TCP or \
+            "{} is listed, but the program found this address without libc's lookup functions (its own resolver, over TCP or \
              HTTPS): switch that off in the program (docs/RUNTIMES.md says how), or give it an IPv4 address",
             names.join(", ")
         ),
@@ -395,8 +395,8 @@ fn ipv4_silent(case: &Case<'_>) -> Option<(String, String)> {
     let first = silent.first()?.socket.peer;
     let sentence = format!("{} over IPv4 (asked {asked} times)", do_not_answer(&silent));
     let action = format!(
-        "neither a list nor keepalive helps: look for a firewall between, a wrong address, or a missing route back; \
-         from its network: nsenter -t {} -n {} --check {first}",
+        "neither a list nor keepalive helps: look for a firewall in between, a wrong address, or a missing route back; \
+         to try it from the program's network: nsenter -t {} -n {} --check {first}",
         case.process.id, case.here.command
     );
     Some((sentence, action))
@@ -420,8 +420,8 @@ fn unacknowledged(case: &Case<'_>) -> Option<(String, String)> {
         let _ = write!(sentence, "; it has been silent for {} s", info.silence().as_secs());
     }
     let action = format!(
-        "a NAT between has forgotten the connection, or the peer is gone: this one cannot be saved, only ended, by a restart; \
-         keepalive prevents that, and user-timeout ends such a connection; {}",
+        "a NAT in between has forgotten the connection, or the peer is gone: this connection cannot be saved, and a restart \
+         ends it; keepalive prevents this, and user-timeout ends such a connection sooner; {}",
         start_with(case, &[], &[], Some("user-timeout=360"))
     );
     Some((sentence, action))
@@ -455,10 +455,10 @@ fn name_server_silent(case: &Case<'_>) -> Option<(String, String)> {
             start(case, host.as_slice(), &[])
         }
         Some(Answers { ipv4: true, ipv6: true }) => {
-            "it answers now, so look again whether this goes on; what is lost on the way is asked again after 5 s".to_owned()
+            "it answers now: inspect again to see whether this goes on; a lost question is asked again after 5 s".to_owned()
         }
-        _ => "neither a list nor keepalive helps: see that it is up and reached from there, or name another one in the \
-              /etc/resolv.conf of the program".to_owned(),
+        _ => "neither a list nor keepalive helps: check that the server is up and can be reached from there, or name another \
+              one in the program's /etc/resolv.conf".to_owned(),
     };
     Some((sentence, action))
 }
@@ -469,7 +469,7 @@ fn switched_off(case: &Case<'_>) -> Option<(String, String)> {
         .then(|| (sentence, "unset it and start the program again".to_owned()))
 }
 
-/// The way in which `LD_PRELOAD` was lost.
+/// How `LD_PRELOAD` was lost.
 fn replaced(case: &Case<'_>) -> String {
     match case.process.environment.last("LD_PRELOAD") {
         Some(value) => format!(
@@ -483,8 +483,8 @@ fn replaced(case: &Case<'_>) -> String {
 }
 
 fn preload_replaced(case: &Case<'_>) -> Option<(String, String)> {
-    let action = "let the entrypoint or script that sets it add to it, or start egress-shim behind that script, \
-                  in front of the program itself";
+    let action = "change the entrypoint or script that sets it so that it keeps the old value, or start egress-shim after \
+                  that script, directly in front of the program";
     (case.state == State::Replaced)
         .then(|| (format!("{}, so the library is not loaded", replaced(case)), action.to_owned()))
 }
@@ -502,7 +502,9 @@ fn library_not_found(case: &Case<'_>) -> Option<(String, String)> {
         ),
         _ => (
             NOT_FOUND.to_owned(),
-            format!("see that {path} is there as the program sees it, and readable for its user"),
+            format!(
+                "check that {path} exists where the program runs, and that the program's user can read it"
+            ),
         ),
     })
 }
@@ -526,17 +528,17 @@ fn invalid_setting(case: &Case<'_>) -> Option<(String, String)> {
 fn other_version(case: &Case<'_>) -> Option<(String, String)> {
     let version = &case.process.library.as_ref()?.version;
     let sentence = format!(
-        "the library in it is version {version}, this command is {}",
+        "the library in it has version {version}, and this command has version {}",
         env!("CARGO_PKG_VERSION")
     );
     (!version.is_this())
-        .then(|| (sentence, "use both from one release; start the program again".to_owned()))
+        .then(|| (sentence, "use both from one release, and start the program again".to_owned()))
 }
 
 fn library_deleted(case: &Case<'_>) -> Option<(String, String)> {
     let library = case.process.library.as_ref().filter(|library| library.is_deleted)?;
     let sentence = format!(
-        "the library's file {} is gone: this program still has it, those that it starts get none",
+        "the library's file {} is gone: this program still has the library, but programs that it starts do not get it",
         escape_short(&library.path, LONGEST_SHOWN)
     );
     Some((sentence, "put the library back there, and start the program again".to_owned()))
@@ -547,7 +549,7 @@ fn environment_overwritten(case: &Case<'_>) -> Option<(String, String)> {
     let action =
         "look at the environment of the process that starts it, or at the service's configuration";
     is_it.then(|| {
-        let sentence = "its environment was overwritten (by its title, as nginx and postgres do): its settings cannot be seen";
+        let sentence = "it has written its title over its environment, as nginx and postgres do: its settings cannot be seen";
         (sentence.to_owned(), action.to_owned())
     })
 }
@@ -580,11 +582,11 @@ fn no_keepalive(case: &Case<'_>) -> Option<(String, String)> {
     let now = rescue(case, "switches it on now");
     let remedy = match &case.state {
         State::Impossible(obstacle) => format!("{}: {}", obstacle.sentence(), obstacle.action()),
-        State::PastLibc => "Go connects past libc: use the program's own keepalive".to_owned(),
+        State::PastLibc => "Go connects without libc: use the program's own keepalive".to_owned(),
         State::Acts => format!(
             "the program has switched it off, or does not connect through libc{}; {}",
             if case.process.is_overwritten {
-                ", or its settings, which cannot be seen, do"
+                ", or the settings, which cannot be seen, switch it off"
             } else {
                 ""
             },
@@ -612,21 +614,22 @@ fn late_keepalive(case: &Case<'_>) -> Option<(String, String)> {
     let now = rescue(case, "shortens it now");
     let remedy = match &case.state {
         State::Acts if of_settings.is_some_and(|of_settings| of_settings >= idle) => {
-            format!("it is that of {}: make it 60", settings::KEEPALIVE.variable)
+            format!("that time comes from {}: set idle=60", settings::KEEPALIVE.variable)
         }
         State::Acts => {
-            let or_not = if case.process.is_overwritten { " or of its settings" } else { "" };
+            let or_not =
+                if case.process.is_overwritten { " or comes from the settings" } else { "" };
             let line = start_with(case, &[], &[], Some("enforce"));
-            format!("it is the program's own{or_not}; {line}")
+            format!("that time is the program's own{or_not}; {line}")
         }
         State::Impossible(obstacle) => format!(
-            "it is the program's own or the system's; {}: {}",
+            "that time is the program's own or the system's; {}: {}",
             obstacle.sentence(),
             obstacle.action()
         ),
-        State::PastLibc => "Go connects past libc: use the program's own keepalive".to_owned(),
+        State::PastLibc => "Go connects without libc: use the program's own keepalive".to_owned(),
         _ => format!(
-            "it is the program's own or the system's; {}",
+            "that time is the program's own or the system's; {}",
             start_with(case, &[], &[], Some("enforce"))
         ),
     };
@@ -641,8 +644,7 @@ fn program_left_out(case: &Case<'_>) -> Option<(String, String)> {
 
 fn cut(case: &Case<'_>) -> Option<(String, String)> {
     let what = case.process.cut.join(", ");
-    (!what.is_empty())
-        .then(|| (format!("too large to be looked at in full: {what}"), String::new()))
+    (!what.is_empty()).then(|| (format!("too large to be read in full: {what}"), String::new()))
 }
 
 // ---------------------------------------------------------------------------------------------- the words
@@ -712,7 +714,7 @@ fn start_with(case: &Case<'_>, hosts: &[&str], before: &[&str], keepalive: Optio
         settings.push((&settings::KEEPALIVE, with_key(before, keepalive)));
     }
     let whole_list = if hosts == ["*"] {
-        " (* lists every host; with --log debug the program logs each name that it looks up, to list that alone)"
+        " (* lists every host; to list fewer, --log debug logs each name that the program looks up)"
     } else {
         ""
     };
@@ -855,7 +857,7 @@ impl<'a> Inspection<'a> {
             let more = if self.others == 1 { "process" } else { "processes" };
             report.line(
                 "others",
-                format_args!("{} {more} without the library or trouble", self.others),
+                format_args!("{} {more} without the library and without a problem", self.others),
             )?;
         }
         let processes: Vec<_> =
@@ -890,7 +892,7 @@ fn unseen(unseen: &[Unseen], ids: &[u32]) -> Vec<Finding> {
         findings.push(finding(
             Severity::Note,
             format!(
-                "{count} process{} cannot be seen: look as root, or with the privilege CAP_SYS_PTRACE",
+                "{count} process{} cannot be seen: run this as root, or with the privilege CAP_SYS_PTRACE",
                 if count == 1 { "" } else { "es" }
             ),
         ));
@@ -976,7 +978,7 @@ impl Case<'_> {
     }
 }
 
-/// The place of a connection in the report: trouble first.
+/// The place of a connection in the report: problems first.
 fn rank(connection: &Connection) -> (u8, u8, u64) {
     let trouble = if connection.is_connecting() {
         u8::from(connection.socket.peer.is_ipv4())
@@ -1319,7 +1321,7 @@ mod tests {
         for (change, words) in [
             ((|elf| elf.is_static = true) as fn(&mut Elf), "is statically linked, so"),
             (|elf| (elf.is_static, elf.is_go) = (true, true), "in Go and statically linked"),
-            (|elf| elf.architecture.machine = 183, "of another architecture"),
+            (|elf| elf.architecture.machine = 183, "for another architecture"),
         ] {
             let mut process = stuck(&[], false);
             change(process.elf.as_mut().expect("it has one"));
@@ -1407,7 +1409,7 @@ mod tests {
         let replaced = process(&["EGRESS_SHIM_IPV4_ONLY=a.test", "LD_PRELOAD=/x.so"], false);
         says(&first(&replaced, "preload-replaced"), &["by /x.so"]);
         let gone = process(&["LD_PRELOAD=/x/libegress_shim.so"], false);
-        says(&first(&gone, "library-not-found"), &["see that /x/libegress_shim.so is there"]);
+        says(&first(&gone, "library-not-found"), &["check that /x/libegress_shim.so exists"]);
         let invalid = process(&["EGRESS_SHIM_KEEPALIVE=idle=0"], true);
         says(&first(&invalid, "invalid-setting"), &["EGRESS_SHIM_KEEPALIVE"]);
 
@@ -1485,12 +1487,12 @@ mod tests {
             &first(&with(&[], true, 3560), "late-keepalive"),
             &[
                 "only after 3600 s or more on the connection to 198.51.100.2:443",
-                "it is the program's own; start it as: egress-shim --keepalive enforce -- app --x",
+                "that time is the program's own; start it as: egress-shim --keepalive enforce -- app --x",
             ],
         );
         says(
             &first(&with(&["EGRESS_SHIM_KEEPALIVE=idle=3600"], true, 3560), "late-keepalive"),
-            &["it is that of EGRESS_SHIM_KEEPALIVE"],
+            &["that time comes from EGRESS_SHIM_KEEPALIVE"],
         );
         says(
             &first(&with(&[], false, 7100), "late-keepalive"),

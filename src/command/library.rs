@@ -19,12 +19,12 @@ use crate::report::escape;
 /// The file's name, by which another copy is known too.
 pub const NAME: &str = "libegress_shim.so";
 
-/// The library, as `LD_PRELOAD` names it. A program needs the file of its own word size, so where programs of both run
-/// the name holds `$LIB`; docs/MULTILIB.md has the directories.
+/// The library, as `LD_PRELOAD` names it. A program needs the file of its own word size. Where programs of both word
+/// sizes run, the name holds `$LIB`; docs/MULTILIB.md has the directories.
 pub struct Library {
     /// The part of `LD_PRELOAD`: a path, or for musl two.
     pub entry: OsString,
-    /// The file that was found and, where it is installed with that, the one for 32-bit programs.
+    /// The file that was found, and the file for 32-bit programs if it is installed with that one.
     pub files: Vec<(Architecture, PathBuf)>,
 }
 
@@ -41,7 +41,7 @@ pub fn find(given: Option<&OsStr>) -> Result<Library, Failure> {
     let Some(file) = places.iter().find(|place| place.exists()) else {
         let places: Vec<_> = places.iter().map(|place| place.display().to_string()).collect();
         let message = format!(
-            "cannot find {NAME}; looked for {}; put it there, or name it with --library PATH",
+            "cannot find {NAME}; looked for {}; put it in one of these places, or name it with --library PATH",
             places.join(", ")
         );
         return Err(Failure::new(status::FAILED, message));
@@ -58,7 +58,8 @@ fn refuse_unnameable(path: &Path) -> Result<(), Failure> {
     let breaks = |&byte: &u8| byte == b'$' || separates(byte);
     let is_bad = |part: &OsStr| part != DOLLAR_LIB && part.as_bytes().iter().any(breaks);
     if path.iter().any(is_bad) {
-        let why = "LD_PRELOAD cannot carry white space, a colon, or a $ but that of $LIB";
+        let why =
+            "a path in LD_PRELOAD cannot contain white space, a colon or a $ (except in $LIB)";
         let message = format!("{}: {why}; move the library", path.display());
         return Err(Failure::new(status::FAILED, message));
     }
@@ -69,7 +70,7 @@ fn refuse_unnameable(path: &Path) -> Result<(), Failure> {
 fn examine(file: &Path) -> Result<Architecture, Failure> {
     let refuse = |why: &str| Err(Failure::new(status::FAILED, format!("{}{why}", file.display())));
     if !file.is_file() {
-        return refuse(&format!(" is not a file, as {NAME} must be"));
+        return refuse(&format!(" is not a regular file, as {NAME} must be"));
     }
     if File::open(file).is_err() {
         return refuse(" cannot be read; it must be readable for whoever runs COMMAND");
@@ -81,8 +82,7 @@ fn examine(file: &Path) -> Result<Architecture, Failure> {
     Ok(elf.architecture)
 }
 
-/// The path component that glibc's loader replaces, by the name that the distribution has for the directory of
-/// libraries.
+/// The path component that glibc's loader replaces with the distribution's name for the directory of libraries.
 const DOLLAR_LIB: &str = "$LIB";
 
 fn has_dollar_lib(path: &Path) -> bool {
@@ -102,7 +102,7 @@ impl Library {
             let file = expanded(entry, path);
             let whose = format!("in {architecture} programs this is {}", file.display());
             if !file.exists() {
-                return refuse(format!("{whose}, which is not there"));
+                return refuse(format!("{whose}, which does not exist"));
             }
             let found = examine(&file)?;
             if found != architecture {
@@ -111,7 +111,9 @@ impl Library {
             files.push((architecture, file));
         }
         if files.is_empty() {
-            return refuse("no loader is here that replaces $LIB; name the file itself".to_owned());
+            return refuse(
+                "no loader of this machine replaces $LIB; name the file itself".to_owned(),
+            );
         }
         Ok(Self { entry: entry.into(), files })
     }
@@ -149,7 +151,7 @@ impl Library {
         self
     }
 
-    /// For a program that `$LIB` does not lead to its file: that file.
+    /// The library for one program: its own file, if `$LIB` does not lead there.
     pub fn for_program(mut self, program: &Program) -> Self {
         let [_, (narrow, ref file)] = self.files[..] else { return self };
         if program.elf.as_ref().is_some_and(|elf| elf.architecture == narrow)
@@ -160,7 +162,7 @@ impl Library {
         self
     }
 
-    /// The file that the loader of a program takes: the one for its architecture, or where there is none the first.
+    /// The file that the loader of a program takes: the one for its architecture, or the first if there is none.
     pub fn file_in(&self, program: &Program) -> PathBuf {
         let loader = program.interpreter().unwrap_or(&program.file);
         let mut files = entries(self.entry.as_bytes())
@@ -226,8 +228,8 @@ fn loaders() -> Vec<Loader> {
     PATHS.iter().filter_map(loader).collect()
 }
 
-/// Those that a path with `$LIB` can lead to their files: all but musl's for 32 bits, for which the directory that is
-/// literally named so has the 64-bit file.
+/// The loaders that a path with `$LIB` can lead to their own files. musl's loader for 32-bit programs is not one: it takes
+/// `$LIB` literally, and the directory of that name has the 64-bit file.
 fn loaders_for_dollar_lib() -> Vec<Loader> {
     let mut loaders = loaders();
     loaders.retain(|loader| !is_musl(loader.path) || loader.architecture.is_wide);
@@ -239,7 +241,7 @@ pub fn is_musl(loader: &Path) -> bool {
     loader.file_name().is_some_and(|name| name.as_bytes().starts_with(b"ld-musl"))
 }
 
-/// What a loader opens for a path in `LD_PRELOAD`.
+/// The path that a loader opens for a path in `LD_PRELOAD`.
 fn expanded(path: &Path, loader: &Path) -> PathBuf {
     let real = if is_musl(loader) { None } else { fs::canonicalize(loader).ok() };
     expanded_by(path, real.as_deref())
@@ -290,8 +292,8 @@ pub fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// The value of `LD_PRELOAD`: the library first, then what was there, but for the library itself: another
-/// copy of it would do its work twice.
+/// The value of `LD_PRELOAD`: the library first, then the existing entries without other copies of the library, which
+/// would do its work twice.
 pub fn preload(library: &Library, before: &[u8]) -> Vec<u8> {
     let ours = library.entry.as_bytes();
     let mut value = ours.to_owned();
@@ -323,7 +325,7 @@ pub fn is_ours(path: &[u8]) -> bool {
     name.strip_prefix(NAME.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'.' | b' ', ..]))
 }
 
-/// Whether the library is of this version, and so answers what `--check` asks (src/check.rs).
+/// Whether the library has this version, and so can answer the question of `--check` (src/check.rs).
 pub fn knows_questions(library: &Path) -> bool {
     version_of(library).is_some_and(|version| version.is_this())
 }
@@ -360,9 +362,9 @@ impl fmt::Display for Version {
     }
 }
 
-/// Whether an ELF file, or its copy in a process, is our library, and of which version. It is known by its build: the
-/// ELF note that src/lib.rs gives it. Versions before 0.3.0 have none; there, a file of the right `name` must hold a
-/// word of ours too. `read` returns at most the given number of bytes from an offset.
+/// The version of our library in an ELF file or in its copy in a process; `None` if it is not our library. The library is
+/// known by the ELF note that src/lib.rs gives it. Versions before 0.3.0 have no note: there, the file must have the right
+/// `name` and contain the name of a setting. `read` returns at most the given number of bytes from an offset.
 pub fn identify(
     name: &[u8],
     mut read: impl FnMut(u64, usize) -> Option<Vec<u8>>,
@@ -379,7 +381,7 @@ pub fn identify(
     is_old.then_some(Version(None))
 }
 
-/// Whether a file is our library, and of which version.
+/// The version of our library in a file; `None` if the file is not our library.
 pub fn version_of(path: &Path) -> Option<Version> {
     let file = File::open(path).ok()?;
     identify(path.as_os_str().as_bytes(), |at, length| read_at(&file, at, length))

@@ -20,13 +20,13 @@ pub fn refused(error: &clap::Error, words: &[OsString]) -> Failure {
         ErrorKind::InvalidValue => missing_value(option),
         ErrorKind::TooManyValues => usage(format!("{option} takes no value")),
         ErrorKind::ArgumentConflict => {
-            usage(format!("{option} is given twice, but there can be only one"))
+            usage(format!("{option} is given twice, but it can be given only once"))
         }
         _ => usage(error.to_string().trim_end()),
     }
 }
 
-/// An option that does not exist. clap cuts `-ipv4-only` into letters, and shows the first of them.
+/// An option that does not exist. clap splits `-ipv4-only` into letters, and shows only the first.
 fn unknown(arg: &str, suggested: &str, words: &[OsString]) -> Failure {
     let typed = words.iter().skip(1).map(|word| word.to_string_lossy());
     let typed = typed.into_iter().find(|word| word.starts_with(arg)).unwrap_or_default();
@@ -116,7 +116,9 @@ fn assignment(word: &str) -> Option<String> {
 /// A whole command line in one word, quoted or from the exec form of a Dockerfile.
 fn one_word(word: &str) -> Option<String> {
     let is_split = word.split_ascii_whitespace().count() > 1;
-    is_split.then(|| format!("it is one word with a blank in it; split it: {}", word.trim()))
+    is_split.then(|| {
+        format!("it is one word that contains blanks; write several words: {}", word.trim())
+    })
 }
 
 /// `egress-shim HOST --check`.

@@ -14,7 +14,7 @@ use crate::program;
 use crate::report::Format;
 use egress_shim_core::settings::{KEEPALIVE, Row, TABLE, ValueKind};
 
-/// What a command line asks for.
+/// The content of a command line.
 pub struct Options {
     /// Variables and the values that options give them, in the order of the table.
     pub settings: Vec<(&'static Row, OsString)>,
@@ -24,11 +24,11 @@ pub struct Options {
     pub library: Option<OsString>,
     /// How a report is wanted.
     pub format: Format,
-    /// What to do with these.
+    /// The task.
     pub task: Task,
 }
 
-/// What the command is to do.
+/// The task of the command.
 pub enum Task {
     /// Run COMMAND with its arguments, at least one word.
     Run(Vec<OsString>),
@@ -38,7 +38,7 @@ pub enum Task {
     Check(Vec<OsString>, Vec<OsString>),
     /// Look at the processes with these PIDs, or at all.
     Inspect(Vec<OsString>),
-    /// Rescue the connections of the process with this PID, or only say what would be done.
+    /// Rescue the connections of the process with this PID, or only report what would be done.
     Rescue(OsString, bool),
     /// Text for standard output: the help, the version.
     Print(String),
@@ -156,7 +156,7 @@ pub fn definition() -> Command {
         )
 }
 
-/// What the help and the manual page say of a setting.
+/// The text about a setting in the help and in the manual page.
 pub fn help_of(row: &Row) -> String {
     format!("{} (default: {})", row.help, row.default)
 }
@@ -171,7 +171,7 @@ fn value(
         .long(long)
         .value_name(metavariable)
         .value_parser(OsStringValueParser::new())
-        // Not the name of a file, unless that is said.
+        // Shells complete the name of a file unless a hint says otherwise.
         .value_hint(ValueHint::Other)
         .help(help.into())
 }
@@ -220,7 +220,7 @@ fn fill(text: &str, width: usize) -> Vec<String> {
 /// Reads a command line, the program's own name first.
 ///
 /// # Errors
-/// What is wrong with it, and what would be right.
+/// The mistake, and what would be right.
 pub fn parse(words: &[OsString], path: &OsStr) -> Result<Options, Failure> {
     let mut matches = match definition().try_get_matches_from(words) {
         Ok(matches) => matches,
@@ -257,7 +257,7 @@ pub fn parse(words: &[OsString], path: &OsStr) -> Result<Options, Failure> {
     if is_dry && rescue.is_none() {
         return Err(usage("--dry-run goes with --rescue"));
     }
-    // What --inspect and --rescue do not take.
+    // The words that --inspect and --rescue do not take.
     let of_settings = settings.iter().map(|(row, _)| row.option);
     let of_settings = of_settings.filter(|&option| rescue.is_none() || option != KEEPALIVE.option);
     let of_library = library.iter().map(|_| "--library");
@@ -315,7 +315,7 @@ pub fn missing_value(option: &str) -> Failure {
     usage(format!("{option} needs a {what}, as in: {option} {example}"))
 }
 
-/// Where COMMAND is missing or is not there: says so if a program stands in the place of an option's
+/// For a COMMAND that is missing or does not exist: the hint that a program stands in the place of an option's
 /// value, as in `--ipv4-only curl https://api.openai.com`.
 pub fn forgotten_value(settings: &[(&'static Row, OsString)], path: &OsStr) -> Option<String> {
     let (row, value) = settings
@@ -323,7 +323,7 @@ pub fn forgotten_value(settings: &[(&'static Row, OsString)], path: &OsStr) -> O
         .find(|(row, value)| row.kind == ValueKind::List && program::find(value, path).is_ok())?;
     let (option, value) = (row.option, value.display());
     Some(format!(
-        " ({value} is a program, but here it is the {} of {option}: was that forgotten?)",
+        " ({value} is a program, but here it is taken for the {0} of {option}: was the {0} forgotten?)",
         row.metavariable
     ))
 }

@@ -94,7 +94,7 @@ pub struct Gathered {
     pub unseen: Vec<Unseen>,
 }
 
-// Bounds on what a process controls.
+// Bounds for data that a process controls.
 /// The kernel takes no more than this for an environment, but a process may point it at other memory.
 const LONGEST_ENVIRONMENT: u64 = 6 << 20;
 const LONGEST_COMMAND_LINE: u64 = 128 << 10;
@@ -232,7 +232,7 @@ impl Process {
                 return Ok(process);
             }
         }
-        Err(io::Error::other("it starts other programs all the time"))
+        Err(io::Error::other("it keeps starting other programs"))
     }
 
     fn look(id: u32, file: Vec<u8>, seen: &mut SeenLibraries) -> io::Result<Self> {
@@ -405,16 +405,16 @@ pub fn why_unseen(unseen: &Unseen) -> String {
         (io::ErrorKind::PermissionDenied, Ok(directory)) => {
             let user = directory.uid();
             format!(
-                "process {id} belongs to user {user}: look as that user, or with the privilege CAP_SYS_PTRACE, \
+                "process {id} belongs to user {user}: run this as that user, or with the privilege CAP_SYS_PTRACE, \
                  as in: docker exec --user {user} or --privileged"
             )
         }
         (_, Err(_)) if !Path::new("/proc/self").exists() => {
-            "there is no /proc here to look into".to_owned()
+            "--inspect needs /proc, which is not mounted here".to_owned()
         }
         (_, Err(_)) => format!("there is no process {id} here"),
         (io::ErrorKind::NotFound, Ok(_)) => {
-            format!("process {id} runs no program: it has ended, or is a thread of the kernel")
+            format!("process {id} runs no program: it has ended, or is a kernel thread")
         }
         (_, Ok(_)) => format!("process {id} cannot be seen: {error}"),
     }

@@ -20,7 +20,7 @@ use crate::output::{Failure, status};
 pub fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
     let shown = name.display();
     if name.is_empty() {
-        return Err(Failure::new(status::NOT_FOUND, "COMMAND is an empty word"));
+        return Err(Failure::new(status::NOT_FOUND, "COMMAND is an empty string"));
     }
     let mut failure = Failure::new(
         status::NOT_FOUND,
@@ -68,13 +68,13 @@ fn is_executable(file: &Path) -> bool {
 pub struct Program {
     /// Its file: that of a script is its interpreter.
     pub file: PathBuf,
-    /// `None` if the file cannot be read, or is no ELF file.
+    /// `None` if the file cannot be read, or is not an ELF file.
     pub elf: Option<Elf>,
     /// A text without `#!`, which execvp(3) gives to /bin/sh.
     pub is_text: bool,
 }
 
-/// `BINPRM_MAX_RECURSION` in the kernel's fs/exec.c: how often a `#!` may lead to another.
+/// The longest chain of `#!` lines: `BINPRM_MAX_RECURSION` in the kernel's fs/exec.c.
 const MOST_INTERPRETERS: usize = 5;
 
 /// Follows `#!` lines from a file to the program that the kernel loads in the end.
@@ -126,7 +126,7 @@ fn interpreter(script: &Path, line: &[u8], path: &OsStr) -> Result<Option<PathBu
         return Ok(Some(file.to_owned()));
     }
     let name = words.find(|word| !word.starts_with(b"-") && !word.contains(&b'='));
-    // Where it is not found, env says so better.
+    // If the program is not found, env's own message is better.
     Ok(find(OsStr::from_bytes(name.unwrap_or_default()), path).ok())
 }
 
@@ -142,7 +142,7 @@ pub struct Obstacle {
     pub why: String,
     /// The consequence, and the way out.
     pub instead: String,
-    /// The way out alone, where the library would work then.
+    /// The way out alone, if the library would then work.
     pub cure: Option<&'static str>,
     /// Whether the loader may load the library all the same.
     pub loads: bool,
@@ -150,8 +150,8 @@ pub struct Obstacle {
 
 const NARROW: &str = "install the 32-bit library (docs/MULTILIB.md)";
 const NOT_LOADED: &str = "it runs without egress-shim, but programs that it starts may load it";
-const GO: &str = "Go asks the kernel itself, past libc, so its connections get no keepalive; \
-                  GODEBUG=netdns=cgo helps lookups where it is linked with cgo";
+const GO: &str = "Go makes its system calls without libc, so its connections get no keepalive; \
+                  if it is built with cgo, GODEBUG=netdns=cgo sends its lookups through libc";
 
 impl Program {
     /// The dynamic loader that its file names.
@@ -173,7 +173,7 @@ impl Program {
         }
         let (library, file) = (library.display(), self.file.display());
         let message = format!(
-            "{library} is {ours}, but {file} is {}: take the library that is made for it",
+            "{library} is {ours}, but {file} is {}: use the library for that architecture",
             elf.architecture
         );
         Err(Failure::new(status::FAILED, message))
@@ -181,7 +181,7 @@ impl Program {
 
     /// The obstacle that keeps the library from working in this program, if there is one.
     pub fn obstacle(&self, library: &Library) -> Option<Obstacle> {
-        // Another one of us puts the library into what it runs.
+        // Another egress-shim puts the library into the program that it runs.
         if self.file.file_name() == Some(OsStr::new("egress-shim")) {
             return None;
         }
@@ -191,7 +191,7 @@ impl Program {
             Some(Obstacle { why, instead, cure: None, loads: false })
         };
         if let Some(elf) = &self.elf {
-            // The dynamic loader has no interpreter of its own; started by hand, it does preload.
+            // The dynamic loader has no interpreter, but does preload when it is started by hand.
             let is_loader = self.file.file_name().is_some_and(|name| {
                 let name = name.as_bytes();
                 name.ends_with(b".so") || name.windows(4).any(|part| part == b".so.")
@@ -201,7 +201,7 @@ impl Program {
                     format!("{file} is statically linked, so nothing can be preloaded into it");
                 if elf.is_go {
                     let why = format!(
-                        "{file} is a program of Go and is statically linked, so nothing can be preloaded into it"
+                        "{file} is a Go program and is statically linked, so nothing can be preloaded into it"
                     );
                     return not_loaded(why);
                 }
@@ -226,7 +226,7 @@ impl Program {
         }
         let go = self.elf.as_ref().is_some_and(|elf| elf.is_go);
         go.then(|| Obstacle {
-            why: format!("{file} is a program of Go"),
+            why: format!("{file} is a Go program"),
             instead: GO.to_owned(),
             cure: None,
             loads: true,

@@ -1,4 +1,4 @@
-//! Why `--rescue` cannot reach the sockets of a process, told apart from each other, and the way that works.
+//! The reasons why `--rescue` cannot reach the sockets of a process, each with the way that works.
 
 use std::fs;
 use std::io;
@@ -27,14 +27,14 @@ pub fn cannot_open(id: u32, error: Errno) -> Failure {
         Errno::SRCH => failure(format!("there is no process {id} here")),
         // Linux before 6.16 says EINVAL.
         Errno::INVAL | Errno::NOENT => {
-            failure(format!("{id} is a thread: --rescue takes the PID of its process"))
+            failure(format!("{id} is a thread: --rescue needs the PID of its process"))
         }
         Errno::NOSYS | Errno::PERM => of_call(error),
         _ => failure(format!("process {id} cannot be opened: {error}")),
     }
 }
 
-/// The refusal that holds for every process, this one included: the kernel lacks the call, or a filter forbids it.
+/// The refusal that applies to every process, this one included: the kernel lacks the call, or a filter forbids it.
 ///
 /// # Errors
 /// The refusal.
@@ -51,8 +51,8 @@ fn of_call(error: Errno) -> Failure {
     }
     if matches!(error, Errno::NOSYS | Errno::PERM) {
         return failure(format!(
-            "a seccomp filter of this process refuses pidfd_getfd, as Docker's does without CAP_SYS_PTRACE; this \
-             works:{CONTAINER}"
+            "a seccomp filter of this process refuses pidfd_getfd, as Docker's does without CAP_SYS_PTRACE; these ways \
+             work:{CONTAINER}"
         ));
     }
     failure(format!("descriptors of processes cannot be duplicated here: {error}"))
@@ -69,7 +69,7 @@ fn is_older(release: &str, version: (u32, u32)) -> bool {
 pub fn of_process(id: u32, error: &io::Error) -> Failure {
     if error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH) {
         return failure(format!(
-            "process {id} runs no program: it has ended, or is a thread of the kernel"
+            "process {id} runs no program: it has ended, or is a kernel thread"
         ));
     }
     let is_refused = matches!(error.kind(), io::ErrorKind::PermissionDenied);
@@ -81,18 +81,18 @@ pub fn of_process(id: u32, error: &io::Error) -> Failure {
     let is_same_user = own.as_ref().is_some_and(|own| own.user == target.user);
     let is_root = own.as_ref().is_some_and(|own| own.user == 0);
     let sudo = if is_root {
-        format!("that works with CAP_SYS_PTRACE:{CONTAINER}")
+        format!("these ways have CAP_SYS_PTRACE:{CONTAINER}")
     } else {
         format!("sudo egress-shim --rescue {id}")
     };
     let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     let scope = scope.trim_end();
     let why = if scope == "3" {
-        "nobody can until the next boot: kernel.yama.ptrace_scope is 3".to_owned()
+        "kernel.yama.ptrace_scope is 3, so nobody can reach them until the next boot".to_owned()
     } else if is_capable {
         format!(
-            "a security module (SELinux, AppArmor) or another user namespace is in the way; on the host, as root: \
-             egress-shim --rescue PID{CONTAINER}"
+            "a security module (SELinux, AppArmor) forbids it, or the process is in another user namespace; these ways \
+             may work:{CONTAINER}"
         )
     } else if !is_same_user {
         format!("it belongs to user {}: {sudo}", target.user)

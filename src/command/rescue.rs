@@ -1,4 +1,4 @@
-//! `--rescue`: connections of a running process that hang get their answer or their end, without a restart.
+//! `--rescue`: connections of a running process that hang get their answer, or are ended, without a restart.
 //!
 //! Silent connections get keepalive, and one probe at once tells those that still work from those that a NAT has
 //! forgotten. The kernel then keeps up the first and ends the second, and the program's own error handling goes on.
@@ -52,7 +52,7 @@ pub enum Outcome {
     Active,
     /// No answer: the kernel ends it within this time.
     Forgotten { was_silent: Duration, ends_in: Duration },
-    /// It ended when the probe went out, mostly by a reset: the program has its error.
+    /// It ended when the probe went out, mostly by a reset: the program has got an error.
     Over { was_silent: Duration },
     /// The connect is ended.
     Ended,
@@ -127,8 +127,8 @@ fn judge(figures: &Figures, table: &Table, settings: &Keepalive) -> Option<Judge
     use Judgement::{Act, Leave, Wait};
     let syns = figures.info.retransmits.saturating_add(1);
     let timings = figures.timings;
-    // As in the library, what is the system's counts as not set: a program that only switches keepalive on gets
-    // timings that help.
+    // As in the library, a timing that is the system's default counts as not set: a program that only switches
+    // keepalive on gets timings that help.
     let has_own_idle = timings.idle != Timings::KERNEL.idle;
     Some(match figures.info.state {
         _ if figures.peer.ip().is_loopback() => Leave(Outcome::Loopback),
@@ -194,8 +194,8 @@ fn keep_up(socket: &Socket, figures: &Figures, settings: &Keepalive) -> io::Resu
     switch_on(socket, wanted(figures, settings))
 }
 
-/// The timings with which the probe goes out. Should this command be killed now, they are as good as the settings':
-/// a shorter idle time, and a count that the further probes of [`PATIENCE`] do not exhaust.
+/// The timings with which the probe goes out. If this command is killed now, the connection can keep them: the idle time
+/// is shorter than in the settings, and the further probes of [`PATIENCE`] do not exhaust the count.
 fn probing(figures: &Figures, settings: &Keepalive) -> Timings {
     let wanted = wanted(figures, settings);
     Timings {
@@ -205,7 +205,7 @@ fn probing(figures: &Figures, settings: &Keepalive) -> Timings {
     }
 }
 
-/// Lets the kernel end a connection that has not answered, and says in how long it does.
+/// Lets the kernel end a connection that has not answered. Returns the time that this takes.
 fn give_up(socket: &Socket, figures: &Figures, settings: &Keepalive) -> io::Result<Duration> {
     let Timings { interval, count, .. } = LAST_PROBES;
     switch_on(socket, Timings { idle: probing(figures, settings).idle, interval, count })?;
@@ -231,8 +231,8 @@ fn end(process: &Process, socket: &Socket, figures: &Figures) -> io::Result<Outc
     Ok(Outcome::Ending { within: figures.info.timeout + Duration::from_secs(linear.into()) })
 }
 
-/// `SOCK_DESTROY` asks for no state, so an answer that comes after the last look would have an established connection
-/// destroyed. A filter holds answers off from before that look until after the end.
+/// `SOCK_DESTROY` takes a socket in any state, so it would destroy a connection that an answer has established since the
+/// last look. A filter keeps answers out from before that look until after the end.
 fn destroy_unanswered(process: &Process, socket: &Socket, figures: &Figures) -> io::Result<bool> {
     if socket.has_filter() || socket.drop_all().is_err() {
         return Ok(false);
@@ -243,14 +243,14 @@ fn destroy_unanswered(process: &Process, socket: &Socket, figures: &Figures) -> 
     Ok(is_destroyed)
 }
 
-// ------------------------------------------------------------------------------------------ the whole way
+// ------------------------------------------------------------------------------------------ the course of a rescue
 
 /// A connection, and how far it has come.
 pub struct Connection {
     /// The process in whose descriptors it was found first.
     process: usize,
     descriptor: u32,
-    /// As they were at first.
+    /// The figures at the first look.
     figures: Figures,
     stage: Stage,
 }
@@ -270,7 +270,7 @@ struct Rescue<'a> {
     processes: Vec<Process>,
     /// The number of each process's network namespace.
     networks: Vec<u64>,
-    /// The sockets of each, of which only those that listen matter here.
+    /// The sockets of each network namespace; only those that listen matter here.
     tables: HashMap<u64, Table>,
     settings: &'a Keepalive,
     is_dry: bool,
@@ -336,7 +336,7 @@ impl Rescue<'_> {
         })
     }
 
-    /// Looks again at what is not done, by a fresh duplicate.
+    /// Looks again, by a fresh duplicate, at a connection that is not done.
     fn look_again(&self, connection: &mut Connection, is_last: bool) {
         let Connection { process, descriptor, figures, stage } = connection;
         if matches!(stage, Stage::Done(_)) {
@@ -344,13 +344,13 @@ impl Rescue<'_> {
         }
         let socket = self.processes[*process].duplicate(*descriptor);
         let now = socket.as_ref().ok().and_then(Socket::figures);
-        // By now the number may be another socket's.
+        // By now the descriptor may be another socket.
         let now = now.filter(|now| now.cookie == figures.cookie);
         let was_silent = figures.info.silence();
         let next = match (&socket, now, &*stage) {
             (Ok(socket), Some(now), Stage::Waiting(_)) => {
                 match self.first(*process, socket, &now) {
-                    // The last outcome says how often it has been tried by now.
+                    // The new outcome has the number of attempts up to now.
                     Some(Stage::Waiting(outcome)) if is_last => Ok(Stage::Done(outcome)),
                     Some(next) => Ok(next),
                     None => Ok(Stage::Done(Outcome::Closed)),
@@ -392,7 +392,8 @@ impl Rescue<'_> {
             let ends_in = give_up(socket, then, self.settings)?;
             return Ok(Stage::Done(Outcome::Forgotten { was_silent, ends_in }));
         }
-        // One lost packet is no verdict. A user timeout, though, ends the connection at the second probe.
+        // One lost packet proves nothing, so more probes follow. With a user timeout the second probe would end the
+        // connection.
         if elapsed.as_secs() >= probes && then.user_timeout.is_none() {
             switch_on(socket, probing(then, self.settings))?;
             return Ok(Stage::Probing { since, probes: probes + 1 });
@@ -427,7 +428,7 @@ fn whole_seconds(duration: Duration) -> c_int {
 /// Rescues the connections of a process and its descendants.
 ///
 /// # Errors
-/// It cannot be done, and what it takes.
+/// The reason why it cannot be done, with the privilege or kernel that it needs.
 pub fn rescue(
     process: &OsStr,
     settings: &Keepalive,
@@ -471,8 +472,8 @@ fn has_ended(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::NotFound || error.raw_os_error() == Some(libc::ESRCH)
 }
 
-/// A process and its descendants. Each is opened first and then asked for its parent, so that a PID that is used
-/// anew does not bring in a stranger.
+/// A process and its descendants. Each is opened before its parent is read, so that a PID that the kernel has given to
+/// another process brings in no stranger.
 fn family(first: Process) -> Vec<Process> {
     let ids = process::family(Some(&[first.id])).unwrap_or_default();
     let mut family = vec![first];
@@ -550,7 +551,7 @@ impl Outcome {
                 seconds(ends_in)
             ),
             Self::Over { was_silent } => format!(
-                "was silent for {} s; it ended when the probe went out: the program has its error",
+                "was silent for {} s; it ended when the probe went out: the program has got an error",
                 was_silent.as_secs()
             ),
             Self::Ended => {
@@ -567,8 +568,8 @@ impl Outcome {
                 "left alone: keepalive is the program's own ({timings}); --keepalive enforce shortens it"
             ),
             Self::Unacknowledged { silent } => format!(
-                "left alone: what the program wrote is not acknowledged, silent for {} s; no probe can be sent, and \
-                 the kernel gives up after some 15 minutes",
+                "left alone: data that the program wrote is not acknowledged, and the peer has been silent for {} s; no \
+                 probe can be sent, and the kernel gives up after some 15 minutes",
                 silent.as_secs()
             ),
             Self::NoAnswer { syns } => {
@@ -585,7 +586,7 @@ impl Outcome {
                 "no keepalive, silent for {} s: would be probed, and get keepalive if it answers",
                 silent.as_secs()
             ),
-            Self::Would(Remedy::SwitchOn) => "no keepalive: would be switched on".to_owned(),
+            Self::Would(Remedy::SwitchOn) => "no keepalive: it would be switched on".to_owned(),
             Self::Would(Remedy::End { syns }) => {
                 format!("no answer over IPv6, asked {syns} times: would be ended")
             }
@@ -662,10 +663,10 @@ fn report(
             let sentence = if is_dry {
                 let rest = left - would;
                 format!(
-                    "nothing was changed (--dry-run): {would} would be rescued, {rest} left, first {first}"
+                    "nothing was changed (--dry-run): {would} would be rescued, {rest} left; the first: {first}"
                 )
             } else {
-                format!("{rescued} rescued, {left} left, first {first}")
+                format!("{rescued} rescued, {left} left; the first left: {first}")
             };
             let code = if is_dry { "dry-run" } else { "left" };
             let (subject, action) = (String::new(), String::new());
@@ -675,8 +676,8 @@ fn report(
     let nothing = match rescued {
         0 => "nothing is wrong: no connection needs a rescue".to_owned(),
         _ => format!(
-            "{rescued} rescued; later connections are not: {} --inspect {id} tells how to start the program so that \
-             they need none",
+            "{rescued} rescued; this does not cover later connections: {} --inspect {id} shows how to start the program \
+             with the library",
             own_command()
         ),
     };

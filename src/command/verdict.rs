@@ -247,11 +247,16 @@ fn row(seen: &Seen, standing: &Standing) -> Option<Row> {
                 family(reached),
                 do_not_answer(&addresses)
             ),
-            text("no setting can leave out a single address: ask the host's owner, or look for a firewall"),
+            text(
+                "no setting can leave out a single address: ask the host's owner, or look for a firewall",
+            ),
         ),
-        State::Ipv4Fails => {
-            ("ipv4-fails", Error, text("cannot be reached over IPv4 from here, but can over IPv6"), unlist)
-        }
+        State::Ipv4Fails => (
+            "ipv4-fails",
+            Error,
+            text("cannot be reached over IPv4 from here, but can over IPv6"),
+            unlist,
+        ),
         State::Refused => (
             "port-refused",
             Error,
@@ -261,7 +266,9 @@ fn row(seen: &Seen, standing: &Standing) -> Option<Row> {
         State::Silent => (
             "host-silent",
             Error,
-            format!("does not answer on port {port}: is there a firewall in between, or no route back?"),
+            format!(
+                "does not answer on port {port}: is there a firewall in between, or no route back?"
+            ),
             text(""),
         ),
         State::SilentIpv6Address => (
@@ -270,27 +277,33 @@ fn row(seen: &Seen, standing: &Standing) -> Option<Row> {
             format!("does not answer on port {port}"),
             text("if IPv6 is a black hole here, give the host's name instead, and list that"),
         ),
-        State::Unreachable(why) => (
-            "host-unreachable",
-            Error,
-            format!("cannot be reached from here: {why}"),
-            text(""),
-        ),
-        State::NoIpv4Address(true) => {
-            ("no-ipv4-address", Error, text("has no IPv4 address, but can be reached over IPv6"), unlist)
+        State::Unreachable(why) => {
+            ("host-unreachable", Error, format!("cannot be reached from here: {why}"), text(""))
         }
+        State::NoIpv4Address(true) => (
+            "no-ipv4-address",
+            Error,
+            text("has no IPv4 address, but can be reached over IPv6"),
+            unlist,
+        ),
         State::NoIpv4Address(false) => (
             "no-ipv4-address",
             Error,
             text("has no IPv4 address, and cannot be reached over IPv6 from here"),
             text(""),
         ),
-        State::NoSuchName => {
-            ("no-such-name", Error, text("the name does not exist: is it spelled correctly?"), text(""))
-        }
-        State::NoAddress => {
-            ("no-address", Error, text("the name has no address: is it spelled correctly?"), text(""))
-        }
+        State::NoSuchName => (
+            "no-such-name",
+            Error,
+            text("the name does not exist: is it spelled correctly?"),
+            text(""),
+        ),
+        State::NoAddress => (
+            "no-address",
+            Error,
+            text("the name has no address: is it spelled correctly?"),
+            text(""),
+        ),
         State::NotAsked => (
             "name-server-not-asked",
             Error,
@@ -356,8 +369,10 @@ fn cure(seen: &Seen, standing: &Standing) -> String {
             Some(Attempt { address, .. }) => format!(
                 "put '{address} {host}' into the program's /etc/hosts, as docker run --add-host {host}:{address} does"
             ),
-            None => "turn IPv6 off in its network: docker run --sysctl net.ipv6.conf.all.disable_ipv6=1"
-                .to_owned(),
+            None => {
+                "turn IPv6 off in its network: docker run --sysctl net.ipv6.conf.all.disable_ipv6=1"
+                    .to_owned()
+            }
         };
     }
     match (&standing.way_in, &seen.rule) {
@@ -502,10 +517,9 @@ mod tests {
     fn an_ipv6_address_is_no_name_to_list() {
         let mut seen = seen(false, &[(V6, '-')]);
         seen.target.host = V6.to_owned();
-        assert!(
-            line(&seen)
-                .ends_with("; if IPv6 is a black hole here, give the host's name instead, and list that")
-        );
+        assert!(line(&seen).ends_with(
+            "; if IPv6 is a black hole here, give the host's name instead, and list that"
+        ));
     }
 
     #[test]

@@ -163,8 +163,8 @@ fn a_program_that_the_settings_leave_out_is_said() {
         ],
         0,
         &format!(
-            "dual.example.com is reached over IPv4, but {} is a script, and what it starts cannot be known; once \
-             it runs: egress-shim --inspect PID",
+            "dual.example.com is reached over IPv4, but {} is a script, and the programs that it starts cannot be known; when \
+             it runs, use: egress-shim --inspect PID",
             text(&script)
         ),
         &["with        198.51.100.2 ("],
@@ -256,7 +256,10 @@ fn an_invalid_setting_is_78_unless_lenient() {
     let (code, report, last) = check(&mut shim(&wrong));
     assert_eq!(
         (code, last.as_str()),
-        (Some(78), "a setting is invalid, see above; correct it, or COMMAND is not run")
+        (
+            Some(78),
+            "a setting is invalid, see above; correct it: egress-shim does not run COMMAND with an invalid setting"
+        )
     );
     assert!(report.contains("--keepalive idle=nonsense: idle must be"), "{report}");
 
@@ -302,7 +305,7 @@ fn the_proof_is_in_the_command_itself_which_never_runs() {
     let mut command = shim(&with_broken);
     let (code, report, last) = check(LAB.on(Host::Client, &mut command));
     assert_eq!(code, Some(1), "{report}");
-    assert!(last.contains("does not load the library; nothing of egress-shim"), "{report}");
+    assert!(last.contains("does not load the library; egress-shim has no effect"), "{report}");
     assert!(report.contains("said        ERROR: ld.so: object "), "{report}");
     assert!(!trace.exists(), "the program has run");
 
@@ -623,7 +626,7 @@ fn a_library_of_another_version_is_not_asked() {
     let mut command = shim(&["--library", text(&other), "--check", "127.0.0.1"]);
     let ran = run(&mut command);
     assert_eq!(ran.status.code(), Some(125), "{ran:?}");
-    assert!(ran.err.contains("of another version"), "{ran:?}");
+    assert!(ran.err.contains("have different versions"), "{ran:?}");
 }
 
 #[test]

@@ -124,7 +124,7 @@ fn a_process_of_another_user_needs_a_privilege_which_is_named() {
     fails(
         as_nobody(&mut command),
         125,
-        &["belongs to user 0: look as that user", "CAP_SYS_PTRACE"],
+        &["belongs to user 0: run this as that user", "CAP_SYS_PTRACE"],
     );
 
     // One that has more privileges than another process of the same user.
@@ -182,7 +182,7 @@ fn the_library_is_known_by_its_build_not_by_its_name() {
     let (process, _) = sleep(&renamed);
     fs::remove_file(&renamed).expect("it is there");
     let ran = run(&mut shim(&["--inspect", &process.id()]));
-    let wanted = format!("{} is gone: this program still has it", renamed.display());
+    let wanted = format!("{} is gone: this program still has the library", renamed.display());
     assert!(last(&ran).contains(&wanted), "{ran:?}");
 
     // Another library of that name.
@@ -230,7 +230,7 @@ fn a_hostile_process_costs_little_and_forges_no_line() {
     let program = scratch.path("hostile");
     output(bare("cc").args(["-std=gnu11", "-O1", &source, "-o"]).arg(&program));
     for (kind, count, words) in [
-        ("environment", "1073741824", "too large to be looked at in full: its environment"),
+        ("environment", "1073741824", "too large to be read in full: its environment"),
         ("descriptors", "1000000", "connections 0\n"),
     ] {
         let mut command = bare(&program);

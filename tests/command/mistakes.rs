@@ -30,7 +30,7 @@ const TYPED: &str = r"
     FOO=bar|cmd|                            127  write env FOO=bar before egress-shim, or ENV FOO=bar in the Dockerfile
     EGRESS_SHIM_KEEPALIVE=off|cmd|          127  its option is --keepalive off
     --ipv4-only api.openai.com|cmd|         125  is one word: write two words, or --ipv4-only=api.openai.com
-    --|python3 app.py|                      127  it is one word with a blank in it; split it: python3 app.py
+    --|python3 app.py|                      127  it is one word that contains blanks; write several words: python3 app.py
     --check|a.test|b.test|                  127  for another host: --check a.test --check b.test
     --check|host.test|443|                  127  a port goes after a colon: --check host.test:443
 ";

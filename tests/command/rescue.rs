@@ -437,7 +437,7 @@ fn what_needs_no_rescue_or_cannot_have_one_is_left_alone_and_reported() {
     let dry = rescue(&["--dry-run"], program.id());
     let ran = rescue(&[], program.id());
     for line in [
-        "ESTABLISHED 198.51.100.2:80: left alone: what the program wrote is not acknowledged, silent for ",
+        "ESTABLISHED 198.51.100.2:80: left alone: data that the program wrote is not acknowledged, and the peer has been silent for ",
         "ESTABLISHED 198.51.100.3:80: left alone: keepalive is the program's own (idle=7000,",
         "ESTABLISHED 198.51.100.4:80: keepalive was on before (idle=1,",
         "ESTABLISHED 198.51.100.5:80: left alone: a Multipath TCP socket without keepalive",
@@ -454,11 +454,14 @@ fn what_needs_no_rescue_or_cannot_have_one_is_left_alone_and_reported() {
         1,
         &["ESTABLISHED 198.51.100.2:80: answers (", "ESTABLISHED 192.0.2.2:9001: answers ("],
     );
-    says(&ran, 1, &["\n2 rescued, 4 left, first "]);
+    says(&ran, 1, &["\n2 rescued, 4 left; the first"]);
     says(
         &dry,
         1,
-        &["would be probed", "nothing was changed (--dry-run): 2 would be rescued, 4 left, first "],
+        &[
+            "would be probed",
+            "nothing was changed (--dry-run): 2 would be rescued, 4 left; the first",
+        ],
     );
     assert!(!dry.out.contains("is on now"), "{dry:?}");
 
@@ -519,7 +522,7 @@ fn each_refusal_is_told_from_the_others_and_names_a_way_that_works() {
 
     let mut command = bare("setpriv");
     command.args(["--bounding-set=-sys_ptrace", &COMMAND, "--rescue", &id]);
-    let with = "that works with CAP_SYS_PTRACE:\n  as root on the host: ";
+    let with = "these ways have CAP_SYS_PTRACE:\n  as root on the host: ";
     fails(
         &mut command,
         125,

@@ -354,7 +354,7 @@ fn a_library_that_cannot_be_preloaded_is_refused() {
     let libm = Path::new("/lib/x86_64-linux-gnu/libm.so.6");
     refused(libm, &["libm.so.6 is a library, but not that of egress-shim"]);
     refused(&secret, &["secret.so cannot be read"]);
-    refused(&scratch.0, &["is not a file"]);
+    refused(&scratch.0, &["is not a regular file"]);
     // One that lies in such a place is refused too, and no other is taken in silence.
     let beside = scratch.copy(&*COMMAND, "white space/egress-shim");
     fails(&mut shim_at(beside, &["true"]), 125, &["white space/libegress_shim.so"]);
@@ -692,7 +692,7 @@ fn each_invalid_setting_is_refused_before_anything_runs() {
         (["--log", "loud"], "--log loud: "),
         (["--log-file", "/no/such/log"], "--log-file /no/such/log: "),
     ] {
-        let way_out = "COMMAND is not run (--lenient runs it, ";
+        let way_out = "COMMAND is not run (with --lenient it runs, ";
         fails(shim(&arguments).args(["echo", "ran"]), 78, &[words, "must be", way_out]);
         let lenient = run(shim(&["--lenient"]).args(arguments).args(["echo", "ran"]));
         assert_eq!(
@@ -827,7 +827,7 @@ fn wrong_usage_is_125_and_says_what_is_right() {
         no COMMAND to run:
         no COMMAND to run: --|
         no COMMAND to run: --lenient|
-        was that forgotten: --ipv4-only|cat|
+        was the PATTERN forgotten: --ipv4-only|cat|
         unknown option --no-such: --no-such|true|
         unknown option --no-such: --no-such=1|true|
         did you mean --keepalive: --keepalve|on|true|
@@ -866,7 +866,10 @@ fn a_forgotten_pattern_is_said() {
     fails(
         &mut command,
         127,
-        &["https://api.example.com/: no such file", "PATTERN of --ipv4-only: was that forgotten?"],
+        &[
+            "https://api.example.com/: no such file",
+            "PATTERN of --ipv4-only: was the PATTERN forgotten?",
+        ],
     );
 }
 
@@ -890,7 +893,7 @@ fn a_program_of_go_is_warned_of() {
     build.env("GOCACHE", scratch.path("cache")).env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=mod");
     match build.output() {
         Ok(output) if output.status.success() => {
-            let words = "is a program of Go and is statically linked";
+            let words = "is a Go program and is statically linked";
             warns(&mut shim(&[text(&program)]), words);
         }
         Ok(output) => panic!("{}", String::from_utf8_lossy(&output.stderr)),

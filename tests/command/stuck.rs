@@ -138,7 +138,7 @@ fn programs(scratch: &Public) -> Vec<Stuck> {
         },
         Stuck {
             words: python(chatty, &[]),
-            ends: Ends::Told("this one cannot be saved, only ended, by a restart"),
+            ends: Ends::Told("this connection cannot be saved, and a restart ends it"),
             ..of("data that nobody acknowledges", true, &[], "198.51.100.3:80 does not acknowledge")
         },
         Stuck {
@@ -255,7 +255,7 @@ fn a_name_server_that_is_silent_is_named() {
     lab.write("resolv", "nameserver 2001:db8:2::53\noptions timeout:30\n");
     let stuck = Stuck {
         diagnosis: "the name server 2001:db8:2::53 has not answered for more than a second",
-        ends: Ends::Told("neither a list nor keepalive helps: see that it is up"),
+        ends: Ends::Told("neither a list nor keepalive helps: check that the server is up"),
         ..over_ipv6("a silent resolver", false, &[])
     };
     follow(&lab, &Public::new(), 0, &stuck);

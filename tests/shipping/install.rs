@@ -115,8 +115,8 @@ fn what_is_wrong_is_said_before_anything_is_written() {
         (&["--uninstall", "now"], "/usr", "no argument but --uninstall"),
         (&[], "usr", "PREFIX=usr: must be an absolute path"),
         (&[], "", "PREFIX=: must be an absolute path"),
-        (&[], "/two words", "LD_PRELOAD cannot carry white space"),
-        (&[], "/a:b", "LD_PRELOAD cannot carry white space or a colon"),
+        (&[], "/two words", "LD_PRELOAD cannot contain white space"),
+        (&[], "/a:b", "LD_PRELOAD cannot contain white space or a colon"),
     ] {
         fails(install(&destination, arguments).env("PREFIX", prefix), words);
     }
