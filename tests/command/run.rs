@@ -369,7 +369,7 @@ fn a_library_for_another_architecture_is_refused() {
         bytes[4] = 1;
         bytes[18] = 3;
     });
-    let words = ["is 64-bit AArch64, but ", "/true is 64-bit x86-64: take the library"];
+    let words = ["is 64-bit AArch64, but ", "/true is 64-bit x86-64: use the library"];
     let arguments = ["--library", text(&other), "true"];
     fails(&mut shim(&arguments), 125, &words);
     // Its headers are read as what they say that they are.
