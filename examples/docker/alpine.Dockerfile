@@ -1,5 +1,5 @@
-# Alpine (busybox and musl), with the same two files. Here the settings are variables, so that they can be changed when
-# the image is run: docker run -e EGRESS_SHIM_IPV4_ONLY=.openai.com,api.example.com my-service
+# Alpine (busybox and musl), with the same two files as any other image. Here the settings are variables, so that they can be
+# changed when the image is run: docker run -e EGRESS_SHIM_IPV4_ONLY=.openai.com,api.example.com my-service
 #
 #   docker build -t my-service -f alpine.Dockerfile .
 ARG EGRESS_SHIM=egress-shim

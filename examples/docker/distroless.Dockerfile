@@ -1,5 +1,5 @@
-# An image without a shell. It has only the library, and variables instead of the command, so that the image's own
-# entrypoint stays. (The command needs no shell either.)
+# An image without a shell. It gets the library and variables, but not the command, so that its own entrypoint stays. (The
+# command needs no shell either.)
 # The base must have a dynamic loader: distroless/base, cc, python3 and java have one, distroless/static has none.
 #
 #   docker build -t my-service -f distroless.Dockerfile .
