@@ -1,8 +1,8 @@
-//! The interposed symbols, and nothing but them. Each hands libc's function and the arguments to a policy; `connect`
-//! and the calls that send call their policy first and libc then.
+//! The interposed symbols, and nothing else. Each hook hands libc's function and the arguments to a policy; `connect`
+//! and the calls that send first call their policy and then libc.
 //!
-//! `redhook::hook!` exports the symbol and wraps the hook in `catch_unwind`; the crate is built with
-//! `panic = "abort"`, in which that is a plain call, so the frames here have no landing pads and a forced
+//! `redhook::hook!` exports the symbol and wraps the hook in `catch_unwind`. The crate is built with
+//! `panic = "abort"`, which makes that a plain call. So the frames here have no landing pads, and a forced
 //! unwind (`pthread_cancel`, `pthread_exit`) passes through them. For the same reason nothing here may own a
 //! value that is dropped after the real call.
 
@@ -26,12 +26,12 @@ redhook::hook! {
         length: socklen_t
     ) -> c_int => connect_with_keepalive {
         keepalive::before_connect(socket, address, length);
-        // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
+        // SAFETY: the caller's own arguments, unread, go to the function that they were meant for.
         unsafe { CONNECT.get()(socket, address, length) }
     }
 }
 
-// With MSG_FASTOPEN these connect (tcp(7)). Without it they are a test and a jump.
+// With MSG_FASTOPEN these calls connect (tcp(7)). Without that flag each hook is a test and a jump.
 
 redhook::hook! {
     unsafe fn sendto(
@@ -92,7 +92,7 @@ redhook::hook! {
             }
             process::in_own_frame(move || {
                 if flags & MSG_FASTOPEN != 0 {
-                    // The first message connects. Its header is the first member of the first element.
+                    // The first message connects. Its header is at the start of the first element.
                     keepalive::before_message(socket, vector.cast());
                 }
                 SENDMMSG.get()(socket, vector, length, flags)
@@ -109,7 +109,7 @@ redhook::hook! {
         value: *const c_void,
         length: socklen_t
     ) -> c_int => setsockopt_within_limits {
-        // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
+        // SAFETY: the caller's own arguments, unread, go to the function that they were meant for.
         unsafe {
             if let Some(real) = SETSOCKOPT.known()
                 && !keepalive::is_watched(level, option)
@@ -163,11 +163,11 @@ redhook::hook! {
     }
 }
 
-// The calls that a DNS reply may come by.
+// The calls by which a program may receive a DNS reply.
 
-/// A hook of such a call. Where no host is listed it is a test and a jump. Otherwise a function with the same arguments
-/// runs in its place, so that there is one frame of the library's during libc's call: a processor that predicts
-/// returns forgets them in the kernel, and each frame costs what the rest of the hook does.
+/// A hook of such a call. If no host is listed, it is a test and a jump. Otherwise it jumps to a function with the same
+/// arguments, so that only one frame of the library is on the stack during libc's call. The processor's prediction of
+/// returns is lost in the kernel, so each further frame costs as much as the rest of the hook.
 macro_rules! receiving {
     (
         $next:ident, $name:ident($($argument:ident: $type:ty),+) -> $result:ty => $hook:ident,
@@ -178,7 +178,7 @@ macro_rules! receiving {
             unsafe fn $name($($argument: $type),+) -> $result => $hook {
                 #[inline(never)]
                 unsafe fn filtered($($argument: $type),+) -> $result {
-                    // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
+                    // SAFETY: the caller's own arguments, unread, go to the function that they were meant for.
                     unsafe {
                         let real = $real;
                         replies::$filter(|| real($($argument),+), $($filtered),+)
@@ -233,8 +233,8 @@ receiving! {
     filter_messages(socket, vector, length, flags)
 }
 
-// What glibc's headers make of recv and recvfrom where the size of the buffer is known
-// (_FORTIFY_SOURCE, feature_test_macros(7)). musl has no such function.
+// glibc's headers replace recv and recvfrom by these functions if the size of the buffer is known
+// (_FORTIFY_SOURCE, feature_test_macros(7)). musl has no such functions.
 
 receiving! {
     RECV_CHK, __recv_chk(
@@ -267,17 +267,17 @@ receiving! {
     filter_buffer(socket, buffer, length, flags)
 }
 
-/// The check of these two functions, for a libc that lacks them. Like glibc's, it ends a program that would overrun its
-/// buffer.
+/// The bounds check of these two functions, for a libc that lacks them. As in glibc, it ends a program that would
+/// overrun its buffer.
 fn within(length: size_t, size: size_t) -> size_t {
     if length <= size { length } else { std::process::abort() }
 }
 
-// Programs that ask libresolv (resolver(3)). Those for glibc before 2.34 know the names with underscores, which were in
-// libresolv.so.2; later ones, and those for musl, the names without, which are in libc.
+// The functions of libresolv (resolver(3)). Programs built for glibc before 2.34 use the names with underscores, which were
+// in libresolv.so.2. Programs built for later versions and for musl use the names without them, which are in libc.
 
-/// One hook for each name of a function: its arguments but for the last two, the buffer and its length; the state in
-/// them; and whether it makes the question.
+/// One hook for each name of a function. The parameters are its arguments without the last two (the buffer and its
+/// length), the resolver state among them, and whether the function makes the question.
 macro_rules! resolver {
     ($($name:ident => $hook:ident),+; $arguments:tt, $state:expr, $makes_question:literal) => {
         $(resolver_hook! { $name => $hook, $arguments, $state, $makes_question })+
@@ -345,7 +345,7 @@ resolver! {
     (state: *mut c_void, question: *const u8, size: c_int), state, false
 }
 
-/// The result if a program found such a function here, but neither libc nor another library has it.
+/// The result if a program has found such a function here, but neither libc nor another library has it.
 fn no_function() -> c_int {
     process::set_errno(libc::ENOSYS);
     -1
@@ -401,7 +401,7 @@ static RECVMMSG: Next<RecvMmsg> = Next::new(c"recvmmsg");
 static RECV_CHK: Next<RecvChk> = Next::new(c"__recv_chk");
 static RECVFROM_CHK: Next<RecvFromChk> = Next::new(c"__recvfrom_chk");
 
-/// The getaddrinfo that the hook calls: libc's own, where no other library is preloaded.
+/// The getaddrinfo that the hook calls: libc's own if no other library is preloaded.
 pub fn next_getaddrinfo() -> GetAddrInfo {
     // SAFETY: the static is named and typed for getaddrinfo.
     unsafe { GETADDRINFO.get() }

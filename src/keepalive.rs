@@ -374,7 +374,7 @@ pub unsafe fn setsockopt(
     value: *const c_void,
     length: socklen_t,
 ) -> c_int {
-    // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
+    // SAFETY: the caller's own arguments, unread, go to the function that they were meant for.
     let status = unsafe { real(socket, level, option, value, length) };
     if status == 0
         && is_watched(level, option)

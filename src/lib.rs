@@ -10,18 +10,18 @@
 //! `EGRESS_SHIM_STRICT`), takes no lock and allocates nothing on the connect path, brings its own memory,
 //! and keeps `errno`.
 //!
-//! Every arrow between the modules points down this table. The settings, the host patterns and the DNS messages are
+//! A module uses only modules below it in this table. The settings, the host patterns and the DNS messages are
 //! in the crate `egress_shim_core`, which has no unsafe code.
 //!
 //! | module | what it holds |
 //! |---|---|
 //! | `hooks` | the interposed symbols, thin: each hands libc's function to a policy |
-//! | `time64` | the names of some of them for programs with a 64-bit `time_t` on 32-bit machines |
+//! | `time64` | the names of some hooks for programs with a 64-bit `time_t` on 32-bit machines |
 //! | `check` | the answer to `egress-shim --check`, at load |
 //! | `resolver` | the policy for lookups through libc |
 //! | `replies` | the policy for DNS replies |
 //! | `keepalive` | the policy for sockets |
-//! | `state` | the settings in force in this process: everything that the policies ask |
+//! | `state` | the settings in force in this process, which the policies use |
 //! | `list` | the list of hosts: which thread loads it, and when it is loaded again |
 //! | `complaints` | complaints about invalid settings, on standard error |
 //! | `logging` | one line, one write |
@@ -29,7 +29,7 @@
 //! | `next` | the next definition of an interposed symbol |
 //! | `portable` | functions of the shipped file that some libc lacks |
 //! | `calls` | the system calls that are not the same on every architecture |
-//! | `process` | the process it is in: errno, environment, privilege, libc, cancellation, files |
+//! | `process` | the host process: errno, environment, privileges, libc, cancellation, files |
 
 #![warn(missing_docs)]
 // A panic would end the host program.
@@ -52,7 +52,7 @@ mod state;
 #[cfg(portable)]
 mod portable;
 
-// The unit tests try the policies in a process that nothing is interposed in, with that one's memory.
+// In the unit tests nothing is interposed, and the allocator is that of the test program.
 #[cfg(not(test))]
 mod check;
 #[cfg(not(test))]
@@ -82,8 +82,8 @@ static CONSTRUCTOR: extern "C" fn() = {
     load
 };
 
-/// The mark by which the command recognises the library, in a file and in a process, whatever its name: an ELF note
-/// (System V gABI chapter 5), which the linker puts into a segment of notes.
+/// The mark by which the command recognises the library in a file and in a process, whatever the file's name: an ELF
+/// note (System V gABI chapter 5), which the linker puts into a segment of notes.
 #[cfg(not(test))]
 #[used]
 #[unsafe(link_section = ".note.egress-shim")]

@@ -1,21 +1,21 @@
-//! The names that a libc of 32-bit machines has for programs whose `time_t` has 64 bits: glibc since 2.34 for what is
-//! built with `_TIME_BITS=64`, musl since 1.2 for all programs. The headers put them in place of the usual names.
+//! On 32-bit machines, libc has other names for functions that programs with a 64-bit `time_t` call: in glibc since 2.34
+//! for programs built with `_TIME_BITS=64`, in musl since 1.2 for all programs. The headers replace the usual names.
 //!
-//! Where libc is older, a program that asks for such a name at run time finds it here, and the call fails with ENOSYS.
+//! If libc is older, a program that asks for such a name at run time finds it here, and the call fails with ENOSYS.
 
 use libc::{MSG_FASTOPEN, c_int, c_uint, c_void, mmsghdr, msghdr, socklen_t, ssize_t};
 
 use crate::next::{Next, symbol};
 use crate::{keepalive, process, replies};
 
-/// A hook for such a name, whose last argument is a function of libc's function.
+/// A hook for such a name. The last argument of the macro gets libc's function.
 macro_rules! hook {
     ($name:ident($($argument:ident: $type:ty),+) -> $result:ty => $hook:ident, |$real:ident| $body:expr) => {
         redhook::hook! {
             unsafe fn $name($($argument: $type),+) -> $result => $hook {
                 type Real = unsafe extern "C" fn($($type),+) -> $result;
                 static NEXT: Next<Real> = Next::new(symbol(concat!(stringify!($name), "\0")));
-                // SAFETY: the caller's own arguments, unread, to the function that they were meant for.
+                // SAFETY: the caller's own arguments, unread, go to the function that they were meant for.
                 unsafe {
                     let Some($real) = NEXT.find() else {
                         process::set_errno(libc::ENOSYS);
@@ -77,7 +77,7 @@ hook! {
     }
 }
 
-// musl's name for the same.
+// musl's name for the same function.
 hook! {
     __recvmmsg_time64(
         socket: c_int, vector: *mut mmsghdr, length: c_uint, flags: c_int, timeout: *mut Timespec64
