@@ -404,9 +404,9 @@ fn in_an_image_without_a_dynamic_program_the_network_is_tried() {
 #[test]
 fn a_check_that_is_killed_leaves_no_process_behind() {
     let refuse = Environment::here().program("refuse");
-    let (call, error) = (libc::SYS_ptrace.to_string(), libc::EPERM.to_string());
+    let error = libc::EPERM.to_string();
     let mut command = bare(&refuse);
-    command.args([&call, &error, &*COMMAND, "--check", "unknown.example.com"]);
+    command.args(["ptrace", &error, &*COMMAND, "--check", "unknown.example.com"]);
     let mut child = SILENT.on(Host::Client, &mut command).spawn().expect("it starts");
     let children = format!("/proc/{0}/task/{0}/children", child.id());
     let start = Instant::now();

@@ -1,19 +1,22 @@
 /*
- * Runs a program for which pwritev2(2) gives an error, which is a number: refuse ERROR PROGRAM [ARGUMENT]...
+ * Runs a program for which a system call, pwritev2 or ptrace, gives an error, which is a number:
+ * refuse CALL ERROR PROGRAM [ARGUMENT]...
  */
 #include "confine.h"
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 int main(int argc, char **argv)
 {
-    if (argc < 3)
+    if (argc < 4)
         return 2;
-    if (filter(SYS_pwritev2, FILTER_ANY, FILTER_ERRNO((uint32_t)atoi(argv[1]))) != 0) {
+    long call = strcmp(argv[1], "ptrace") == 0 ? SYS_ptrace : SYS_pwritev2;
+    if (filter(call, FILTER_ANY, FILTER_ERRNO((uint32_t)atoi(argv[2]))) != 0) {
         perror("seccomp");
         return 99;
     }
-    execv(argv[2], argv + 2);
-    perror(argv[2]);
+    execv(argv[3], argv + 3);
+    perror(argv[3]);
     return 99;
 }

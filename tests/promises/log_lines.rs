@@ -211,7 +211,7 @@ fn on_an_old_kernel(environment: &Environment, program: &str, arguments: &[&str]
     let error = libc::EOPNOTSUPP.to_string();
     let program = environment.program(program);
     let refuse = environment.shimmed(environment.program("refuse"), &[DEBUG]);
-    with(refuse, [&[&*error, text(&program)], arguments].concat())
+    with(refuse, [&["pwritev2", &*error, text(&program)], arguments].concat())
 }
 
 #[test]
