@@ -154,6 +154,10 @@ pub unsafe fn filter_answer(
         let message = unsafe { slice::from_raw_parts_mut(answer, held) };
         let Some(question) = dns::question(message) else { return answered };
         let Some(filtered) = filter_bytes(message, &question, is_listed) else { return answered };
+        // A full buffer may hold a part of the answer only. Its length says so to the program, as libc's does.
+        if answered >= length && dns::is_empty(message) && !question.is_for_ipv6_alone() {
+            return answered;
+        }
         if makes_question && dns::is_empty(message) {
             // SAFETY: this function's own contract.
             unsafe { set_no_data(state) };

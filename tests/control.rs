@@ -24,6 +24,7 @@ const NEGATIVE: &[(&str, &str)] = &[
     ("lookups::another_host_is_answered_by_libc_alone", "libc's own answer"),
     ("lookups::what_is_wrong_with_a_call_is_said_as_libc_says_it", "libc's own answer"),
     ("replies::a_fortified_recv_is_there_only_where_libc_has_it", "as libc has it"),
+    ("replies::libresolv_answers_as_without_the_library_for_any_other_host", "libc's own answer"),
     ("replies::what_is_no_reply_costs_no_system_call", "a cost"),
     ("settings::variables_that_kubernetes_makes_of_a_service_draw_no_word", "silence"),
     ("sockets::a_connect_costs_no_system_call_where_keepalive_is_off", "switched off"),

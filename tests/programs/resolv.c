@@ -1,10 +1,10 @@
 /*
- * Asks libresolv in each of its ways and prints a line for each:
+ * Asks libresolv in each of its ways, with buffers of several sizes, and prints a line for each:
  *
  *     resolv NAME DOMAIN
  *
- * What is returned, h_errno and that of the state, and of an answer the number of records in it, of those how many are
- * AAAA, and whether it is truncated.
+ * What is returned, h_errno and that of the state, errno, and of an answer the number of records in it, of those how
+ * many are AAAA, whether it is truncated, and a sum of all bytes of the buffer but the id.
  */
 #include "guest.h"
 #include <arpa/nameser.h>
@@ -23,14 +23,21 @@
 #endif
 #include <resolv.h>
 
+enum { UNTOUCHED = 12345 }; /* an errno that no call gives */
+
 static unsigned char answer[4096];
 
-static void show(const char *call, int type, int result, int state, int size)
+static void show(const char *call, int type, int size, int result, int state)
 {
-    int here = h_errno, count = 0, aaaa = 0, position = 12;
+    int error = errno, here = h_errno, count, aaaa = 0, position = 12;
+    unsigned sum = 0;
 
-    printf("%s %d: %s %d, h_errno %d %d", call, type, result < 0 ? "result" : "length", result, result < 0 ? here : 0,
-           state);
+    printf("%s %d in %d: ", call, type, size);
+    if (result < 0)
+        printf("result %d, h_errno %d", result, here);
+    else
+        printf("length %d", result);
+    printf(", state %d, errno %d", state, error);
     if (result >= 12 && size >= 12) {
         const unsigned char *end = answer + (result < size ? result : size);
 
@@ -47,8 +54,11 @@ static void show(const char *call, int type, int result, int state, int size)
         }
         printf(", %d records, %d AAAA, truncated %d", count, aaaa, answer[2] >> 1 & 1);
     }
-    printf("\n");
+    for (size_t i = 2; i < sizeof answer; i++)
+        sum = sum * 31 + answer[i];
+    printf(", bytes %x\n", sum);
     memset(answer, 0, sizeof answer);
+    errno = UNTOUCHED;
     h_errno = 0;
 }
 
@@ -58,36 +68,42 @@ static void show(const char *call, int type, int result, int state, int size)
 #define STATE 0
 #endif
 
-int main(int argc, char **argv)
+static void ask(const char *name, const char *domain, int type, int size)
 {
-    const char *name = argv[argc - 2], *domain = argv[argc - 1];
-    int types[] = { 28, 1, 255 }, sizes[] = { 512, 60, 40 };
     unsigned char question[512];
     char whole[300];
+    int length;
 
-    res_init();
     snprintf(whole, sizeof whole, "%s.%s", name, domain);
-    for (size_t i = 0; i < sizeof types / sizeof *types; i++) {
-        int type = types[i], size = sizeof answer;
-        int length = res_mkquery(0, whole, 1, type, NULL, 0, NULL, question, sizeof question);
-
-        show("res_query", type, res_query(whole, 1, type, answer, size), STATE, size);
-        show("res_search", type, res_search(whole, 1, type, answer, size), STATE, size);
-        show("res_querydomain", type, res_querydomain(name, domain, 1, type, answer, size), STATE, size);
-        show("res_send", type, res_send(question, length, answer, size), 0, size);
+    length = res_mkquery(0, whole, 1, type, NULL, 0, NULL, question, sizeof question);
+    errno = UNTOUCHED;
+    show("res_query", type, size, res_query(whole, 1, type, answer, size), STATE);
+    show("res_search", type, size, res_search(whole, 1, type, answer, size), STATE);
+    show("res_querydomain", type, size, res_querydomain(name, domain, 1, type, answer, size), STATE);
+    show("res_send", type, size, res_send(question, length, answer, size), 0);
 #ifdef __GLIBC__
-        struct __res_state state = { 0 };
+    struct __res_state state = { 0 };
 
-        res_ninit(&state);
-        show("res_nquery", type, res_nquery(&state, whole, 1, type, answer, size), state.res_h_errno, size);
-        show("res_nsearch", type, res_nsearch(&state, whole, 1, type, answer, size), state.res_h_errno, size);
-        show("res_nquerydomain", type, res_nquerydomain(&state, name, domain, 1, type, answer, size), state.res_h_errno,
-             size);
-        show("res_nsend", type, res_nsend(&state, question, length, answer, size), 0, size);
-        res_nclose(&state);
+    res_ninit(&state);
+    errno = UNTOUCHED;
+    show("res_nquery", type, size, res_nquery(&state, whole, 1, type, answer, size), state.res_h_errno);
+    show("res_nsearch", type, size, res_nsearch(&state, whole, 1, type, answer, size), state.res_h_errno);
+    show("res_nquerydomain", type, size, res_nquerydomain(&state, name, domain, 1, type, answer, size),
+         state.res_h_errno);
+    show("res_nsend", type, size, res_nsend(&state, question, length, answer, size), 0);
+    res_nclose(&state);
 #endif
-    }
-    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
-        show("short buffer", 28, res_query(whole, 1, 28, answer, sizes[i]), 0, sizes[i]);
+}
+
+int main(int argc, char **argv)
+{
+    static const int types[] = { 28, 1, 255 }, sizes[] = { sizeof answer, 512, 60, 40, 13, 11 };
+
+    if (argc != 3)
+        return 2;
+    res_init();
+    for (size_t i = 0; i < sizeof types / sizeof *types; i++)
+        for (size_t j = 0; j < sizeof sizes / sizeof *sizes; j++)
+            ask(argv[1], argv[2], types[i], sizes[j]);
     return 0;
 }

@@ -70,6 +70,14 @@ pub struct Question {
     end: usize,
 }
 
+impl Question {
+    /// Whether every answer to it is an IPv6 address.
+    #[must_use]
+    pub fn is_for_ipv6_alone(&self) -> bool {
+        self.kind == AAAA
+    }
+}
+
 /// The question, if the bytes look like a reply that may have IPv6 addresses in it.
 #[must_use]
 pub fn question(message: &[u8]) -> Option<Question> {
