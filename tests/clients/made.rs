@@ -18,10 +18,12 @@ pub type Unmade = BTreeMap<&'static str, String>;
 type Maker = fn() -> Result<(), String>;
 
 /// What the test makes under `target/clients`.
-const MAKERS: [(&str, Maker); 15] = [
+const MAKERS: [(&str, Maker); 17] = [
     ("venv", make_venv),
     ("java", || make_java("Client")),
     ("netty", make_netty),
+    ("jdbc", make_jdbc),
+    ("postfix", make_postfix),
     ("asio", make_asio),
     ("rust", make_rust),
     ("musl", make_musl),
@@ -146,7 +148,26 @@ fn make_netty() -> Result<(), String> {
     make_java("NettyClient")
 }
 
-/// Where Java finds the classes: ours, and the parts of netty that they use.
+fn make_jdbc() -> Result<(), String> {
+    find("/usr/share/java/postgresql.jar", "libpostgresql-jdbc-java")?;
+    find("/usr/share/java/jtds.jar", "libjtds-java")?;
+    make_java("Query")
+}
+
+/// A package that would start a mail server is not installed. Its user and group are others here.
+fn make_postfix() -> Result<(), String> {
+    let (directory, settings) = (made("postfix"), made("postfix/main.cf"));
+    if settings.exists() {
+        return Ok(());
+    }
+    let fetch = "mkdir -p \"$0\" && cd \"$0\" && apt-get update && \
+        apt-get -o APT::Sandbox::User= download postfix && dpkg-deb --extract postfix_*.deb .";
+    succeed(Command::new("sh").args(["-c", fetch]).arg(directory))?;
+    fs::write(settings, "mail_owner = daemon\nsetgid_group = mail\n")
+        .map_err(|error| error.to_string())
+}
+
+/// Where Java finds the classes: ours, the drivers of databases, and the parts of netty that they use.
 pub fn class_path() -> String {
     let parts = [
         "buffer",
@@ -159,7 +180,8 @@ pub fn class_path() -> String {
         "transport",
     ];
     let jars = parts.map(|part| format!("/usr/share/java/netty-{part}.jar"));
-    format!("{}:{}", made("java").display(), jars.join(":"))
+    let drivers = "/usr/share/java/postgresql.jar:/usr/share/java/jtds.jar";
+    format!("{}:{drivers}:{}", made("java").display(), jars.join(":"))
 }
 
 fn make_asio() -> Result<(), String> {

@@ -3,7 +3,8 @@
 //!
 //! - a listed host, whose IPv6 is a black hole, is reached over IPv4 and no IPv6 packet is tried;
 //! - the connection has the keepalive timings of the settings where the program sets none itself;
-//! - a reply that takes longer than the NAT's memory arrives, and is lost without the library;
+//! - a reply that takes longer than the NAT's memory arrives, and is lost without the library, or what the
+//!   program sends by then is answered by a reset;
 //! - an unlisted host is asked for, and reached, as without the library;
 //! - exit status and output are those of a bare run against a host that has only IPv4.
 //!
@@ -50,6 +51,8 @@ struct Client {
     keepalive: Keepalive,
     /// Whether the settings are enforced against that.
     enforce: bool,
+    /// What becomes of a reply when the NAT has forgotten the connection.
+    forgotten: &'static str,
     /// What it does by itself when a host's IPv6 is a black hole.
     at_black_hole: AtBlackHole,
     /// The types of the questions for a listed host.
@@ -99,6 +102,11 @@ impl Client {
         Self { enforce: true, ..self }
     }
 
+    /// It sends into the connection that the NAT has forgotten, as one does that was idle in a pool.
+    fn pooled(self) -> Self {
+        Self { forgotten: RESET, ..self }
+    }
+
     /// It has a resolver of its own: it asks for IPv6 addresses, and gets none.
     fn asks(self, questions: &'static str) -> Self {
         Self { questions, ..self }
@@ -106,6 +114,12 @@ impl Client {
 }
 
 impl Client {
+    /// What is to become of a reply that takes longer than the NAT remembers.
+    fn reply(&self, keepalive: Option<Timings>) -> &'static str {
+        let is_kept = keepalive.is_some_and(|timings| timings.idle < IDLE_TIMEOUT);
+        if is_kept { ARRIVED } else { self.forgotten }
+    }
+
     /// The listed host that it asks.
     fn listed(&self, number: usize) -> String {
         self.host.map_or_else(|| host(number, "listed"), str::to_owned)
@@ -221,6 +235,7 @@ const CLIENT: Client = Client {
     host: None,
     keepalive: Keepalive::NONE,
     enforce: false,
+    forgotten: LOST,
     at_black_hole: AtBlackHole::Hangs,
     questions: "A",
 };
@@ -290,14 +305,15 @@ impl Row<'_> {
         let own = client.keepalive;
         let bare_timings = own.on.then(|| own.over(Timings::KERNEL));
         let timings = Some(if client.enforce { own.under(OURS) } else { own.over(OURS) });
+        let [due, bare_due] = [timings, bare_timings].map(|timings| client.reply(timings));
 
         // What waits goes first, and the rest while it waits.
         let (slow, bare_slow, dark_run, mut quick) = thread::scope(|scope| {
             let mut slow = self.start(true, &listed, SLOW, "slow");
-            let slow = scope.spawn(move || (slow.keepalive(), slow.reply(timings), slow.family()));
+            let slow = scope.spawn(move || (slow.keepalive(), slow.reply(due), slow.family()));
             let mut bare_slow = self.start(false, &v4only, SLOW, "bare-slow");
             let bare_slow = scope.spawn(move || {
-                (bare_slow.keepalive(), bare_slow.reply(bare_timings), bare_slow.family())
+                (bare_slow.keepalive(), bare_slow.reply(bare_due), bare_slow.family())
             });
             let mut dark_run = self.start(false, &dark(*number), 0, "dark");
             let dark_run = scope.spawn(move || dark_run.at_black_hole(client.at_black_hole));
@@ -323,8 +339,8 @@ impl Row<'_> {
         verdict.cell("keepalive with the shim", &words(timings), &slow.0);
 
         // The reply after the NAT's memory: it arrives where probes came before.
-        verdict.cell("slow reply, bare", reply(bare_timings), &bare_slow.1);
-        verdict.cell("slow reply with the shim", reply(timings), &slow.1);
+        verdict.cell("slow reply, bare", bare_due, &bare_slow.1);
+        verdict.cell("slow reply with the shim", due, &slow.1);
 
         // The black hole.
         let (family, delay) = dark_run;
@@ -399,7 +415,7 @@ impl Row<'_> {
         bed.lab.on(Host::Client, &mut command);
 
         let _turn = bed.gate.enter();
-        let mut run = Run::start(bed, mark, &mut command);
+        let mut run = Run::start(bed, host, mark, &mut command);
         let start = Instant::now();
         while !run.has_arrived() && !run.has_ended() && start.elapsed() < PATIENCE {
             if host == dark(*number) && !bed.questions(host).is_empty() {
@@ -419,13 +435,9 @@ impl Row<'_> {
     }
 }
 
-/// What is to become of a reply that takes longer than the NAT remembers.
-fn reply(keepalive: Option<Timings>) -> &'static str {
-    if keepalive.is_some_and(|timings| timings.idle < IDLE_TIMEOUT) { ARRIVED } else { LOST }
-}
-
 const ARRIVED: &str = "arrives";
 const LOST: &str = "lost";
+const RESET: &str = "reset";
 const IPV4: &str = "IPv4";
 const IPV6: &str = "IPv6";
 const NOBODY: &str = "nobody";

@@ -18,6 +18,16 @@ def urllib_(url):
         return reply.read().decode()
 
 
+def ftplib(url):
+    import ftplib
+
+    url, parts = urllib.parse.urlsplit(url), []
+    with ftplib.FTP(url.hostname) as server:
+        server.login()
+        server.retrbinary(f"RETR {words(url)}", parts.append)
+    return b"".join(parts).decode().strip()
+
+
 def requests(url):
     import requests
 
@@ -193,6 +203,7 @@ def words(url):
 client, url = sys.argv[1:]
 answer = {
     "urllib": urllib_,
+    "ftplib": ftplib,
     "requests": requests,
     "httpx": httpx,
     "httpx-async": httpx_async,

@@ -7,13 +7,14 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::bed::{Arrival, Bed};
-use super::{ARRIVED, AtBlackHole, LOST, NOBODY, PATIENCE, SLOW, reply};
+use super::{ARRIVED, AtBlackHole, LOST, NOBODY, PATIENCE, RESET, SLOW};
 use crate::harness::lab::Host;
 use crate::harness::run::{end_with_this_thread, stdout};
 
 /// A client at work, ended when it is dropped.
 pub struct Run<'a> {
     bed: &'a Bed,
+    host: String,
     mark: String,
     child: Child,
     /// When it was started or, at a black hole, had asked for the address.
@@ -24,12 +25,13 @@ pub struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    /// Starts a client whose request has this mark. It ends with this thread at the latest: some
-    /// clients would never end.
-    pub fn start(bed: &'a Bed, mark: String, command: &mut Command) -> Self {
+    /// Starts a client whose request to this host has this mark. It ends with this thread at the latest:
+    /// some clients would never end.
+    pub fn start(bed: &'a Bed, host: &str, mark: String, command: &mut Command) -> Self {
         end_with_this_thread(command);
         let child = command.spawn().expect("the client starts");
-        Self { bed, mark, child, start: SystemTime::now(), arrival: None, output: None }
+        let host = host.to_owned();
+        Self { bed, host, mark, child, start: SystemTime::now(), arrival: None, output: None }
     }
 
     pub fn has_arrived(&mut self) -> bool {
@@ -89,7 +91,8 @@ impl<'a> Run<'a> {
         let read = |pipe: &mut dyn Read| {
             let mut text = String::new();
             pipe.read_to_string(&mut text).expect("clients print text");
-            text
+            // What differs from run to run.
+            text.replace(&self.host, "HOST").replace(&self.mark, "MARK")
         };
         let stdout = read(self.child.stdout.as_mut().expect("a pipe"));
         let stderr = read(self.child.stderr.as_mut().expect("a pipe"));
@@ -100,46 +103,55 @@ impl<'a> Run<'a> {
         self.output.as_ref().and_then(|(status, ..)| status.code())
     }
 
-    /// What became of the slow reply, given these keepalive timings.
-    pub fn reply(&mut self, keepalive: Option<Timings>) -> String {
+    /// What became of the slow reply.
+    pub fn reply(&mut self, expected: &str) -> String {
         let arrival = self.arrival.as_ref().map_or(self.start, |arrival| arrival.time);
         let due = arrival + Duration::from_secs(SLOW);
         let due = due.duration_since(SystemTime::now()).unwrap_or_default();
-        let more = if reply(keepalive) == LOST { Duration::from_secs(2) } else { PATIENCE };
+        let more = if expected == LOST { Duration::from_secs(2) } else { PATIENCE };
         self.end(due + more);
         match &self.output {
             None => LOST.to_owned(),
             Some((status, stdout, _)) if status.success() && stdout.contains("42") => {
                 ARRIVED.to_owned()
             }
+            Some((status, _, stderr))
+                if !status.success() && stderr.contains("Connection reset") =>
+            {
+                RESET.to_owned()
+            }
             Some(output) => format!("{output:?}"),
         }
     }
 
-    /// The kernel's word on its connection: what ss(8) shows, and getsockopt(2) on the very socket.
+    /// The kernel's word on its connections, which are to be alike: what ss(8) shows, and getsockopt(2) on
+    /// the very sockets.
     pub fn keepalive(&self) -> String {
         let process = format!("pid={},fd=", self.child.id());
-        let mut seen = String::new();
+        let mut seen = Vec::new();
         // While its last packet is not acknowledged, a socket's timer is the one for that.
         for _ in 0..20 {
             let mut ss = Command::new("ss");
             ss.args(["-H", "-t", "-n", "-o", "-p", "state", "established"]);
             let output = self.bed.lab.on(Host::Client, &mut ss).output().expect("ss starts");
             let output = stdout(&output);
-            let lines: Vec<_> = output.lines().filter(|line| line.contains(&process)).collect();
-            seen = lines.join("\n");
-            let descriptor = seen.split(&process).nth(1).and_then(|rest| rest.split(')').next());
-            if let ([line], Some(Ok(fd))) = (&lines[..], descriptor.map(str::parse)) {
-                match Timings::of(self.child.id(), fd) {
-                    Ok(timings) if timings.is_some() == line.contains("timer:(keepalive,") => {
-                        return words(timings);
-                    }
-                    timings => seen = format!("{line}, getsockopt: {timings:?}"),
-                }
+            let of_line = |line: &str| {
+                let fd = line.split(&process).nth(1)?.split(')').next()?.parse().ok()?;
+                let timings = Timings::of(self.child.id(), fd);
+                let is_sure = timings
+                    .as_ref()
+                    .is_ok_and(|timings| timings.is_some() == line.contains("timer:(keepalive,"));
+                Some(timings.map_or_else(|error| error.to_string(), words)).filter(|_| is_sure)
+            };
+            let lines = output.lines().filter(|line| line.contains(&process));
+            seen = lines.map(|line| of_line(line).ok_or_else(|| line.to_owned())).collect();
+            seen.dedup();
+            if let [Ok(words)] = &seen[..] {
+                return words.clone();
             }
             thread::sleep(Duration::from_millis(100));
         }
-        format!("no one connection with a timer to match, but: {seen}")
+        format!("no connection, or not all alike with a timer to match: {seen:?}")
     }
 }
 

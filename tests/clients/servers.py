@@ -1,10 +1,11 @@
 """Servers that HTTP and PostgreSQL leave to others: servers.py LOG
 
 SSH (port 22) asks for no password, and takes a command of one word. Redis (6379) takes it as the key of a GET,
-MongoDB (27017) as the value of a command `answer`, gRPC (50051) anywhere in the message of any method. The word
-is "now?MARK" or "after/N?MARK": the answer comes at once or after N seconds, and the request is noted in LOG as
-tests/lab/server.py does. Prints "listening" and closes standard output once connections are accepted. None
-switches TCP keepalive on.
+MongoDB (27017) as the value of a command `answer`, gRPC (50051) anywhere in the message of any method, FTP (21) as
+the name of a file, SMTP (25) as the client's own name, Kafka (9092) as the client's id, HTTP (8080), which keeps
+its connections, as the path, SQL Server (1433) anywhere in a batch. The word is "now?MARK" or "after/N?MARK": the
+answer comes at once or after N seconds, and the request is noted in LOG as tests/lab/server.py does. Prints
+"listening" and closes standard output once connections are accepted. None switches TCP keepalive on.
 """
 
 import asyncio
@@ -83,6 +84,104 @@ async def mongodb(reader, writer):
     writer.close()
 
 
+async def ftp(reader, writer):
+    """RFC 959, and EPSV (RFC 2428). The file flows all the while that the control connection is silent."""
+    address = writer.get_extra_info("peername")[0]
+    listener, connected = None, asyncio.Queue()
+
+    def say(words):
+        writer.write(f"{words}\r\n".encode())
+
+    say("220 lab")
+    while line := (await reader.readline()).decode():
+        command, _, argument = line.strip().partition(" ")
+        if command in ("PASV", "EPSV"):
+            local = writer.get_extra_info("sockname")[0]
+            listener = await asyncio.start_server(lambda *ends: connected.put_nowait(ends[1]), local, 0)
+            port = listener.sockets[0].getsockname()[1]
+            host = ",".join(local.split("."))
+            ways = {
+                "PASV": f"227 ok ({host},{port >> 8},{port & 255})",
+                "EPSV": f"229 ok (|||{port}|)",
+            }
+            say(ways[command])
+        elif command == "RETR":
+            say("150 ok")
+            data = await connected.get()
+            answered = asyncio.ensure_future(answer("ftp", address, argument))
+            while not (await asyncio.wait([answered], timeout=1))[0]:
+                data.write(b" ")
+            data.write(b"42\n")
+            data.close()
+            listener.close()
+            say("226 ok")
+        else:
+            say("230 ok")
+    writer.close()
+
+
+async def smtp(reader, writer):
+    """RFC 5321. A host's name can have dots alone: after.7.MARK."""
+    writer.write(b"220 lab\r\n")
+    while line := (await reader.readline()).decode():
+        command, _, argument = line.strip().partition(" ")
+        if command == "EHLO":
+            *wait, mark = argument.split(".")
+            await answer("smtp", writer.get_extra_info("peername")[0], f"{'/'.join(wait)}?{mark}")
+        writer.write(b"250 42\r\n")
+    writer.close()
+
+
+async def kafka(reader, writer):
+    """https://kafka.apache.org/protocol: Metadata, version 0. It tells of a topic with the name 42."""
+    noted = False
+    while size := await reader.read(4):
+        request = await reader.readexactly(int.from_bytes(size))
+        correlation, length = request[4:8], int.from_bytes(request[8:10])
+        if not noted:
+            client = request[10 : 10 + length].decode()
+            await answer("kafka", writer.get_extra_info("peername")[0], client)
+            noted = True
+        topic = struct.pack(">ihh2si", 1, 0, 2, b"42", 0)
+        reply = correlation + struct.pack(">i", 0) + topic
+        writer.write(struct.pack(">i", len(reply)) + reply)
+    writer.close()
+
+
+async def tds(reader, writer):
+    """[MS-TDS], version 7.1: every batch has a row with 42 for an answer."""
+    login, head = 16, struct.Struct(">BBHHBx")
+
+    def text(words):
+        return bytes([len(words)]) + words.encode("utf-16-le")
+
+    welcome = b"\x01\x71\x00\x00\x01" + text("lab") + bytes(4)
+    collation = b"\xe3" + struct.pack("<HBB", 8, 7, 5) + b"\x09\x04\xd0\x00\x34\x00"
+    done = b"\xfd" + struct.pack("<HHI", 0x10, 0xC1, 1)
+    # A column of four bytes without a name.
+    row = b"\x81" + struct.pack("<HHHB", 1, 0, 0, 56) + text("") + b"\xd1" + struct.pack("<i", 42)
+    while start := await reader.read(head.size):
+        kind, _, length, *_ = head.unpack(start)
+        batch = (await reader.readexactly(length - head.size)).decode("utf-16-le", "replace")
+        if "?" in batch and kind != login:
+            await answer("tds", writer.get_extra_info("peername")[0], batch)
+        acknowledged = b"\xad" + struct.pack("<H", len(welcome)) + welcome + collation
+        body = (acknowledged if kind == login else row) + done
+        writer.write(head.pack(4, 1, head.size + len(body), 0, 1) + body)
+    writer.close()
+
+
+async def http(reader, writer):
+    """HTTP/1.1: the connection stays open for the next request. Only a request with a mark is noted."""
+    while line := (await reader.readline()).decode():
+        while await reader.readline() != b"\r\n":
+            pass
+        if "?" in line:
+            await answer("http", writer.get_extra_info("peername")[0], line)
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n42\n")
+    writer.close()
+
+
 class Grpc(grpc.GenericRpcHandler):
     def service(self, call):
         # A google.pubsub.v1.PullResponse with one message, whose data are "42".
@@ -109,6 +208,11 @@ async def serve():
     )
     await asyncio.start_server(redis, port=6379)
     await asyncio.start_server(mongodb, port=27017)
+    await asyncio.start_server(ftp, port=21)
+    await asyncio.start_server(smtp, port=25)
+    await asyncio.start_server(kafka, port=9092)
+    await asyncio.start_server(http, port=8080)
+    await asyncio.start_server(tds, port=1433)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers([Grpc()])
     server.add_insecure_port("[::]:50051")

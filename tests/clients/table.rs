@@ -54,9 +54,21 @@ fn tools() -> Vec<Client> {
         curl_.row("curl, enforced", |c, r| curl(c, &[], r)).keepalive(Keepalive::CURL).enforced(),
         curl_.row("curl --no-keepalive", |c, r| curl(c, &["--no-keepalive"], r)),
         wget_.row("wget", wget),
+        base("/usr/bin/wget2", "wget2").row("wget2", wget),
         ssh_.row("ssh", |c, r| ssh(c, "TCPKeepAlive=yes", r)).keepalive(Keepalive::ON),
         ssh_.row("ssh TCPKeepAlive=no", |c, r| ssh(c, "TCPKeepAlive=no", r)),
         base("/usr/bin/perl", "perl").row("Perl HTTP::Tiny", perl).keepalive(Keepalive::ON),
+        base("/usr/bin/php", "php-cli").row("PHP dns_get_record", php).asks("A AAAA"),
+        base("postfix/usr/sbin/posttls-finger", "postfix")
+            .row("Postfix posttls-finger", posttls_finger)
+            .server(Server::Other)
+            .keepalive(Keepalive::ON)
+            .at_black_hole(TakesAny)
+            .asks("A AAAA"),
+        base("/usr/bin/kcat", "kcat")
+            .row("kcat (librdkafka)", kcat)
+            .server(Server::Other)
+            .at_black_hole(TakesAny),
     ]
 }
 
@@ -66,6 +78,7 @@ fn python_clients() -> Vec<Client> {
     let grpc = venv.server(Server::Other).at_black_hole(FallsBack);
     vec![
         python3.row("Python urllib", |c, r| python(c, "urllib", r)),
+        python3.row("Python ftplib", |c, r| python(c, "ftplib", r)).server(Server::Other),
         venv.row("Python requests", |c, r| python(c, "requests", r)),
         venv.row("Python httpx", |c, r| python(c, "httpx", r)),
         venv.row("Python httpx async", |c, r| python(c, "httpx-async", r)).at_black_hole(FallsBack),
@@ -105,6 +118,7 @@ fn databases() -> Vec<Client> {
         .row("Rust tokio-postgres", |c, r| rust(c, "tokio-postgres", r))
         .server(Server::Postgresql)
         .keepalive(Keepalive::RUST_POSTGRES);
+    let jdbc = base("/usr/bin/java", "jdbc").at_black_hole(TakesIpv4).enforced();
     vec![
         psql_.row("psql", |c, r| psql(c, "", r)).keepalive(Keepalive::ON),
         psql_
@@ -124,6 +138,8 @@ fn databases() -> Vec<Client> {
             .keepalive(Keepalive::ON),
         postgres,
         postgres.named("Rust tokio-postgres, enforced").enforced(),
+        jdbc.row("pgjdbc, enforced", pgjdbc).server(Server::Postgresql),
+        jdbc.row("jTDS, enforced", jtds).server(Server::Other),
     ]
 }
 
@@ -167,6 +183,11 @@ fn java_clients() -> Vec<Client> {
             .row("Java HttpURLConnection", |c, r| java(c, "HttpURLConnection", r))
             .at_black_hole(TakesIpv4),
         java_.row("Java HttpClient", |c, r| java(c, "HttpClient", r)).at_black_hole(TakesIpv4),
+        java_
+            .row("Java HttpClient, pooled", java_pooled)
+            .server(Server::Other)
+            .at_black_hole(TakesIpv4)
+            .pooled(),
         java_.row("Java HttpClient, IPv6 first", |c, r| {
             java(c.arg("-Djava.net.preferIPv6Addresses=true"), "HttpClient", r);
         }),
@@ -228,6 +249,26 @@ fn java(command: &mut Command, client: &str, request: &Request) {
     command.arg("-cp").arg(made("java")).args(["Client", client, &request.url("http")]);
 }
 
+/// The connection is idle in the pool for as long as another client waits for an answer.
+fn java_pooled(command: &mut Command, request: &Request) {
+    let url = format!("http://{}:8080/now?{}", request.host, request.mark);
+    command.arg("-cp").arg(made("java")).args(["Client", "pool", &url, &request.wait.to_string()]);
+}
+
+fn pgjdbc(command: &mut Command, request: &Request) {
+    let Request { host, wait, mark } = request;
+    let url = format!("jdbc:postgresql://{host}/postgres?user=postgres&ApplicationName={mark}");
+    let query = format!("select 42 from pg_sleep({wait})");
+    command.args(["-cp", &class_path(), "Query", &url, &query]);
+}
+
+fn jtds(command: &mut Command, request: &Request) {
+    let url = format!("jdbc:jtds:sqlserver://{}/lab;user=lab;password=lab", request.host);
+    let query = format!("select 42 -- {}", request.path());
+    command.arg("-Djdbc.drivers=net.sourceforge.jtds.jdbc.Driver");
+    command.args(["-cp", &class_path(), "Query", &url, &query]);
+}
+
 fn psql(command: &mut Command, settings: &str, request: &Request) {
     let Request { host, wait, mark } = request;
     let user = format!("host={host} user=postgres dbname=postgres application_name={mark}");
@@ -240,6 +281,26 @@ fn ssh(command: &mut Command, option: &str, request: &Request) {
     command.args(["-F", "none", "-o", option]);
     command.args(unknown.iter().flat_map(|option| ["-o", option]));
     command.args([request.host, request.path().trim_start_matches('/')]);
+}
+
+fn posttls_finger(command: &mut Command, request: &Request) {
+    let name = request.path().trim_start_matches('/').replace(['/', '?'], ".");
+    command.args(["-l", "none", "-t", "5", "-o", &format!("myhostname={name}")]);
+    command.arg(format!("[{}]", request.host));
+    command.env("MAIL_CONFIG", made("postfix"));
+    command.env("LD_LIBRARY_PATH", made("postfix/usr/lib/postfix"));
+}
+
+fn kcat(command: &mut Command, request: &Request) {
+    let id = format!("client.id={}", request.path().trim_start_matches('/'));
+    command.args(["-L", "-m", "60", "-b", request.host, "-X", &id]);
+    // The server knows the oldest of the protocol.
+    command.args(["-X", "api.version.request=false", "-X", "broker.version.fallback=0.9.0"]);
+    command.args(["-X", "socket.connection.setup.timeout.ms=5000"]);
+}
+
+fn php(command: &mut Command, request: &Request) {
+    command.arg(source("dns.php")).args([request.host, &request.path()]);
 }
 
 fn perl(command: &mut Command, request: &Request) {
