@@ -1,20 +1,22 @@
 /*
  * A list file that changes under threads that look up:
  *
- *     changes FILE COUNT BOTH NEVER
+ *     changes DIRECTORY COUNT BOTH NEVER
  *
- * Puts a new file in FILE's place COUNT times, a hundred at a time and then a second and a half of rest, so that each
- * hundredth is loaded. Meanwhile 64 threads look up BOTH, which every list has, and NEVER, which none has, and children
- * are forked that do the same. Prints how often who was told what, and how the memory has grown; exit status 1 if a
- * list was ever seen that is neither the old nor the new one, or if the memory has grown.
+ * Changes the file `list` in DIRECTORY COUNT times, in five ways in turn, a hundred at a time and then two seconds and
+ * a half of rest, so that each hundredth is looked at. Meanwhile 64 threads look up BOTH, which every whole list has, and
+ * NEVER, which none has, and children are forked that do the same. Prints how often who was told what, and how the
+ * memory has grown; exit status 1 if a list was ever seen that is neither the old nor the new one, or if the memory has
+ * grown.
  */
 #include "guest.h"
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
-enum { THREADS = 64, BURST = 100, HOSTS = 2000, MOST_KIB = 20000 };
+enum { THREADS = 64, BURST = 100, HOSTS = 2000, WAYS = 5, MOST_KIB = 20000 };
 
 static const char *both, *never;
 static atomic_long lookups, wrong;
@@ -40,19 +42,63 @@ static void *look_up_often(void *argument)
     return argument;
 }
 
-static void change(const char *path, int number)
+static void check(int status, const char *what)
 {
-    char new[4096];
-    FILE *file;
+    if (status != 0)
+        fail(what);
+}
 
-    snprintf(new, sizeof new, "%s.new", path);
-    file = fopen(new, "we");
+/* A list of its own for each number. BOTH is its last word, and comes late where the file is written slowly. */
+static void write_list(const char *path, int number, const char *last, int is_slow)
+{
+    FILE *file = fopen(path, "we");
+
     if (file == NULL)
-        fail(new);
-    for (int i = 0; i < HOSTS; i++)
-        fprintf(file, "host-%d-%d.example.net\n%s\n", number, i, i == number % HOSTS ? both : "");
-    if (fclose(file) != 0 || rename(new, path) != 0)
         fail(path);
+    for (int i = 0; i < HOSTS; i++) {
+        fprintf(file, "host-%d-%d.example.net\n", number, i);
+        if (is_slow && i % (HOSTS / 4) == 0) {
+            fflush(file);
+            usleep(1000);
+        }
+    }
+    fprintf(file, "%s\n", last);
+    check(fclose(file), path);
+}
+
+/* As the kubelet does with a ConfigMap: the file leads into a directory that is a link, and the link is swapped. */
+static void swap_link(int number)
+{
+    static char old[32], old_list[64];
+    char directory[32], list[64];
+
+    snprintf(directory, sizeof directory, "data-%d", number);
+    snprintf(list, sizeof list, "%s/list", directory);
+    check(mkdir(directory, 0755), directory);
+    write_list(list, number, both, 0);
+    check(symlink(directory, "new"), directory);
+    check(rename("new", "data"), directory);
+    check(symlink("data/list", "new"), directory);
+    check(rename("new", "list"), directory);
+    if (old[0] != 0) {
+        check(unlink(old_list), old_list);
+        check(rmdir(old), old);
+    }
+    memcpy(old, directory, sizeof old);
+    memcpy(old_list, list, sizeof old_list);
+}
+
+static void change(int number, int way)
+{
+    enum { REPLACED, SWAPPED, REWRITTEN, GONE, INVALID };
+
+    switch (way) {
+    case SWAPPED: swap_link(number); return;
+    case REWRITTEN: write_list("list", number, both, 1); return;
+    case GONE: check(unlink("list"), "unlink"); return;
+    default: write_list("new", number, way == INVALID ? "not/a/host" : both, 0);
+    }
+    check(rename("new", "list"), "rename");
 }
 
 static void fork_and_look(void)
@@ -77,17 +123,18 @@ int main(int count, char **arguments)
 
     if (count != 5)
         return 2;
+    check(chdir(arguments[1]), arguments[1]);
     both = arguments[3];
     never = arguments[4];
     for (int i = 0; i < THREADS; i++)
         if (pthread_create(&threads[i], NULL, look_up_often, NULL) != 0)
             fail("pthread_create");
     for (int i = 1; i <= atoi(arguments[2]); i++) {
-        change(arguments[1], i);
+        change(i, (i + i / BURST) % WAYS);
         usleep(1000);
         if (i % BURST != 0)
             continue;
-        usleep(1500000);
+        usleep(2500000);
         fork_and_look();
         if (i == 3 * BURST)
             before = kibibytes("VmRSS");
