@@ -3,7 +3,8 @@
 //!
 //! This runs in signal handlers and in children forked while other threads hold locks: no lock, no
 //! allocation, no panic, `errno` kept. All system calls are bare ones: libc's `setsockopt` is interposed,
-//! by this library and perhaps by another. Memory of the caller's is read for a debug line only, where the kernel can.
+//! by this library and perhaps by another. The caller's memory is only read for a debug line, and only if the kernel can
+//! read it.
 
 use std::fmt;
 use std::mem::offset_of;
@@ -23,8 +24,8 @@ use egress_shim_core::settings::{Keepalive, Timings};
 /// The timings of a socket.
 ///
 /// # Errors
-/// The errno of getsockopt(2). That `TCP_KEEPIDLE` can be read is itself the test for TCP: of all
-/// protocols only TCP and MPTCP know it, so no call to ask for `SO_PROTOCOL` is needed.
+/// The errno of getsockopt(2). Reading `TCP_KEEPIDLE` is itself the test for TCP: only TCP and MPTCP have
+/// that option, so the library need not ask for `SO_PROTOCOL`.
 fn timings_of(socket: c_int) -> Result<Timings, c_int> {
     let get = |option| get_option(socket, libc::IPPROTO_TCP, option);
     Ok(Timings {
@@ -39,8 +40,8 @@ fn timings_of(socket: c_int) -> Result<Timings, c_int> {
 enum Outcome {
     /// Not a TCP socket: left alone.
     NotTcp,
-    /// Connected or on the way to it, by an earlier `connect`: left alone, so that a program which
-    /// asks `connect` how it goes keeps what it has set meanwhile.
+    /// Connected or connecting since an earlier `connect`: left alone, so that a program which calls
+    /// `connect` again to learn the outcome keeps the options that it has set meanwhile.
     InUse,
     /// Keepalive is on.
     Set(Effective),
@@ -54,7 +55,7 @@ struct Effective {
     idle: Timing,
     interval: Timing,
     count: Timing,
-    /// `TCP_USER_TIMEOUT` in milliseconds; `None` if the settings ask for none.
+    /// `TCP_USER_TIMEOUT` in milliseconds; `None` if the settings have none.
     user_timeout: Option<Timing>,
 }
 
@@ -134,9 +135,9 @@ pub fn before_message(socket: c_int, header: *const msghdr) {
     before_connect(socket, address, length);
 }
 
-/// Switches keepalive on for a TCP socket and sets each timing that still is the default of its network
+/// Switches keepalive on for a TCP socket and sets each timing that is still the default of its network
 /// namespace. A timing that differs from the default was set by the program: it stays, unless the settings are
-/// enforced and it is more than they say.
+/// enforced and it is longer than theirs.
 #[inline]
 fn apply(socket: c_int, wanted: &Keepalive) -> Outcome {
     let current = match timings_of(socket) {
@@ -146,8 +147,8 @@ fn apply(socket: c_int, wanted: &Keepalive) -> Outcome {
         Err(_) => return Outcome::NotTcp,
     };
     let Keepalive { ref timings, user_timeout, enforce } = *wanted;
-    // A socket that shows the kernel's defaults is a new one, in all likelihood. Otherwise the namespace has
-    // others, the program has set some, or an earlier connect has.
+    // A socket with the kernel's defaults is probably a new one. Otherwise the namespace has other defaults, or the
+    // program or an earlier connect has set a timing.
     if (current != Timings::KERNEL || *timings == Timings::KERNEL) && is_in_use(socket) {
         return Outcome::InUse;
     }
@@ -155,7 +156,7 @@ fn apply(socket: c_int, wanted: &Keepalive) -> Outcome {
     let set = |option, current, default, wanted| {
         set_unless_own(socket, option, current, default, wanted, enforce)
     };
-    // An option that is refused keeps back no other.
+    // If the kernel refuses one option, the others are still set.
     let idle = set(libc::TCP_KEEPIDLE, current.idle, default.idle, timings.idle);
     let interval = set(libc::TCP_KEEPINTVL, current.interval, default.interval, timings.interval);
     let count = set(libc::TCP_KEEPCNT, current.count, default.count, timings.count);
@@ -193,7 +194,7 @@ fn set_unless_own(
     Ok(Timing { value: wanted, whose: Whose::Settings })
 }
 
-/// Sets `TCP_USER_TIMEOUT`, unless the program has set one itself. `None` where the kernel has no such option.
+/// Sets `TCP_USER_TIMEOUT`, unless the program has set one itself. `None` if the kernel has no such option.
 ///
 /// # Errors
 /// The errno of setsockopt(2).
@@ -212,10 +213,11 @@ fn set_user_timeout(socket: c_int, seconds: c_int) -> Result<Option<Timing>, c_i
 
 // --- Who set a timing ----------------------------------------------------------------------------------
 
-/// The default timings of the socket's network namespace, to tell whether the program has set the current ones. If each
-/// current timing is the kernel's default or ours, and no namespace with other defaults was met, they are the kernel's.
+/// The default timings of the socket's network namespace, to tell whether the program has set the current ones. They are
+/// taken for the kernel's if each current timing is the kernel's default or the settings', and no namespace with other
+/// defaults was met.
 fn default_timings(socket: c_int, current: &Timings, wanted: &Timings) -> Timings {
-    // A timing that is the kernel's default or ours needs no question: it is not set, or need not be.
+    // A timing that is the kernel's default is not set, and one that is the settings' need not be.
     let is_clear = (current.idle == Timings::KERNEL.idle || current.idle == wanted.idle)
         && (current.interval == Timings::KERNEL.interval || current.interval == wanted.interval)
         && (current.count == Timings::KERNEL.count || current.count == wanted.count);
@@ -233,8 +235,8 @@ fn namespace_timings(socket: c_int, is_clear: bool) -> Timings {
     if let Some(known) = cookie.and_then(known_namespace) {
         return known;
     }
-    // A program that sets timings also switches keepalive on, so these timings are its own. A socket without
-    // keepalive shows a namespace whose sysctls are changed; then a new socket gives the defaults, once per namespace.
+    // A program that sets timings also switches keepalive on, so if keepalive is on, these timings are the program's. If
+    // it is off, the sysctls of the namespace were changed. Then a new socket shows the defaults, once per namespace.
     if is_clear || !is_off(socket) {
         return Timings::KERNEL;
     }
@@ -254,16 +256,16 @@ fn thread_namespace_timings(cookie: Option<u64>) -> Timings {
 
 /// Whether a namespace was met whose default timings are not the kernel's.
 static CHANGED: AtomicBool = AtomicBool::new(false);
-/// The default timings of the network namespaces that were asked for them: each a word of a part of the
-/// namespace's cookie and the three timings. 0 marks a free slot.
+/// The known default timings of network namespaces. Each word holds a part of the namespace's cookie and the three
+/// timings; 0 marks a free slot.
 static NAMESPACES: [AtomicU64; 8] = [const { AtomicU64::new(0) }; 8];
 
 /// The bits of the timings in such a word: 15 for idle, 15 for interval, 7 for count.
 const TIMING_BITS: u32 = 37;
 
 fn namespace_slot(cookie: u64) -> Option<&'static AtomicU64> {
-    /// The fraction of the golden ratio: cookies are handed out per processor in batches of a power of two, so that
-    /// their low bits are alike.
+    /// The fraction of the golden ratio. Cookies are handed out per processor in batches of a power of two, so their
+    /// low bits are alike.
     const FACTOR: u64 = 0x9e37_79b9_7f4a_7c15;
     NAMESPACES.get(usize::try_from(cookie.wrapping_mul(FACTOR) >> 61).ok()?)
 }
@@ -300,41 +302,42 @@ fn state_of(socket: c_int) -> Option<u8> {
     Some(state)
 }
 
-/// Whether a TCP socket is past `TCP_CLOSE`, the state of those that may connect.
+/// Whether a TCP socket is past `TCP_CLOSE`, the state in which it may connect.
 fn is_in_use(socket: c_int) -> bool {
     state_of(socket).is_some_and(|state| state != CLOSE)
 }
 
-/// The cookie of this thread's network namespace and the timings that a new socket has there. /proc/sys/net would
-/// tell too, but is missing in many a chroot; a program that is about to connect may surely make a socket.
+/// The cookie of this thread's network namespace and the timings that a new socket has there. /proc/sys/net has
+/// them too, but is missing in many chroots. A program that is about to connect may surely make a socket.
 fn of_new_socket() -> Option<(Option<u64>, Timings)> {
     [libc::AF_INET, libc::AF_INET6].into_iter().find_map(|family| {
-        // Bare system calls: another preload, libkeepalive for one, may give the timings of its own to
-        // whatever socket(3) makes, and libc's close is a cancellation point.
+        // Bare system calls: another preload, such as libkeepalive, may set its own timings on every socket that
+        // socket(3) makes, and libc's close is a cancellation point.
         let socket = calls::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC)?;
         let namespace = namespace_of(socket);
         let timings = timings_of(socket);
-        // SAFETY: the descriptor made above, which nobody else knows.
+        // SAFETY: the descriptor was made above, and nobody else knows it.
         unsafe { libc::syscall(libc::SYS_close, socket) };
         Some((namespace, timings.ok()?))
     })
 }
 
-// --- What the program sets later -------------------------------------------------------------------------
+// --- Options that the program sets later -----------------------------------------------------------------
 
-/// Marks a socket that is about to connect, so that later calls know it for outbound: in any process that it is handed
-/// to, after exec(2), however many there are.
+/// Marks a socket that is about to connect as outbound, for later calls. The mark stays after exec(2), in any process
+/// that gets the socket, and on any number of sockets.
 ///
-/// The mark is the length of its queue of Fast Open requests. Only a socket that listens has a use for one; the kernel
-/// takes it before the connect, gives it back, and hands it on to no accepted socket (`inet_csk_clone_lock` in
-/// `net/ipv4/inet_connection_sock.c`). MPTCP has it as well.
+/// The mark is the length of the socket's queue of Fast Open requests, which only a listening socket uses. The kernel
+/// accepts the length before the connect, returns it later, and does not copy it to accepted sockets
+/// (`inet_csk_clone_lock` in `net/ipv4/inet_connection_sock.c`). MPTCP has it as well.
 fn mark_outbound(socket: c_int) {
     let _ = set_option(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN, 1);
 }
 
-/// Whether a socket has the mark and is connected, or on the way to it.
+/// Whether a socket has the mark and is connected or connecting.
 fn is_outbound(socket: c_int) -> bool {
-    // A listening socket may have such a queue, but it has no peer. Nor has a socket that was dissolved and may listen.
+    // A listening socket may have such a queue, but it has no peer. A socket that was disconnected and may listen now has
+    // no peer either.
     matches!(get_option(socket, libc::IPPROTO_TCP, libc::TCP_FASTOPEN), Ok(1..))
         && match get_option_bytes::<4>(socket, libc::SOL_SOCKET, libc::SO_PEERNAME) {
             Ok(_) => true,
@@ -347,7 +350,7 @@ fn is_outbound(socket: c_int) -> bool {
 /// The type of setsockopt(2).
 pub type SetSockOpt = unsafe extern "C" fn(c_int, c_int, c_int, *const c_void, socklen_t) -> c_int;
 
-/// Whether the policy has anything to do with an option: with a timing only where timings are enforced.
+/// Whether the policy concerns an option. It concerns the timings only if they are enforced.
 #[inline]
 pub fn is_watched(level: c_int, option: c_int) -> bool {
     match level {
@@ -360,8 +363,8 @@ pub fn is_watched(level: c_int, option: c_int) -> bool {
     }
 }
 
-/// The policy of `setsockopt`: libc's own, after which enforced timings are clamped. Without `enforce` the program's
-/// word stands, and keepalive that it switches off is reported.
+/// The policy of `setsockopt`: libc's own call, after which enforced timings are clamped. Without `enforce` the program's
+/// values stay, and keepalive that it switches off is reported.
 ///
 /// # Safety
 /// `real` is a setsockopt(2). The other arguments may be any.
@@ -393,8 +396,8 @@ fn is_off(socket: c_int) -> bool {
     get_option(socket, libc::SOL_SOCKET, libc::SO_KEEPALIVE) == Ok(0)
 }
 
-/// Clamps an option of an outbound socket to the settings: an idle time or interval that is longer, a count that is
-/// larger, and keepalive that is off. Before a socket connects, `connect` does that.
+/// Clamps an option of an outbound socket to the settings: a longer idle time or interval, a larger count, and keepalive
+/// that is off. Before a socket connects, `connect` does that.
 #[inline(never)]
 fn clamp(Keepalive { timings, .. }: &Keepalive, socket: c_int, level: c_int, option: c_int) {
     let (name, most) = match option {
@@ -414,8 +417,8 @@ fn clamp(Keepalive { timings, .. }: &Keepalive, socket: c_int, level: c_int, opt
 #[cold]
 #[inline(never)]
 fn report_if_ours(Keepalive { timings, .. }: &Keepalive, socket: c_int) {
-    // Without `enforce` the socket has no mark. But after our connect no timing is the namespace's default, unless the
-    // settings' is the same, and one at least is the settings' own.
+    // Without `enforce` the socket has no mark. But after the connect hook a timing is the namespace's default only if the
+    // settings have the same value, and at least one timing is that of the settings.
     let Ok(current) = timings_of(socket) else { return };
     let has_ours = |default: Timings| {
         let timings = [
@@ -436,12 +439,12 @@ fn report_if_ours(Keepalive { timings, .. }: &Keepalive, socket: c_int) {
 
 // --- The log -------------------------------------------------------------------------------------------
 
-/// Whether what became of a socket is worth a line, for which the smallest stacks have no room.
+/// Whether the outcome for a socket is worth a line. The smallest stacks have no room for one.
 fn is_reported(outcome: Outcome) -> bool {
     matches!(outcome, Outcome::Refused(_)) || is_debugged()
 }
 
-/// Logs what became of the socket: a refusal once per process, all else for those who ask for it.
+/// Logs the outcome for a socket: a refusal once per process, everything else at the debug and trace levels.
 #[cold]
 #[inline(never)]
 fn report(socket: c_int, outcome: Outcome, peer: Peer) {
@@ -478,15 +481,15 @@ fn report_clamped(socket: c_int, name: &str, value: c_int, most: c_int) {
     }
 }
 
-/// The one warning of a process that the program has switched keepalive off.
+/// The warning that the program has switched keepalive off, once per process.
 static SWITCHED_OFF: OnceLine = OnceLine::new();
 
-/// Whether keepalive that a program switches off is worth a look: for the warning, then for debug lines.
+/// Whether a line can be logged about keepalive that the program switches off: the warning, or later a debug line.
 fn is_off_reported() -> bool {
     is_debugged() || (SWITCHED_OFF.is_owed() && log::max_level() >= LevelFilter::Warn)
 }
 
-/// Warns once per process of keepalive that is off. No NAT is on the way to this machine itself.
+/// Warns once per process that keepalive is off. Connections within this machine pass no NAT, so they cause no warning.
 #[cold]
 #[inline(never)]
 fn report_off(socket: c_int, peer: SocketAddr) {
@@ -539,7 +542,7 @@ impl Peer {
     }
 }
 
-/// The peer of a connected socket, or of one that is on the way to it.
+/// The peer of a connected or connecting socket.
 fn peer_of(socket: c_int) -> Option<SocketAddr> {
     let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERNAME);
     let short = get_option_bytes::<SHORT>(socket, level, option).ok()?;
@@ -549,7 +552,7 @@ fn peer_of(socket: c_int) -> Option<SocketAddr> {
 
 /// The bytes of a `sockaddr_in` with family, port and address (ip(7)).
 const SHORT: usize = 8;
-/// The bytes of a `sockaddr_in6` with these (ipv6(7)).
+/// The bytes of a `sockaddr_in6` with family, port and address (ipv6(7)).
 const LONG: usize = 24;
 
 /// The address in the first bytes of a `sockaddr`, if they hold the whole of it.
