@@ -2,13 +2,13 @@
 //! when its file has changed.
 //!
 //! **Readers** take no lock and leave no trace, so a reader may be a signal handler, a child forked at any
-//! moment, or a thread that never comes back. A list stands in a [`Block`], whose memory is never given back.
-//! There are two: one in force, and a spare one that the next list is written to. A reader checks afterwards
-//! that nobody has written to its block meanwhile.
+//! moment, or a thread that never comes back. A list is held by a [`Block`], whose memory is never freed.
+//! There are two blocks: one in force, and a spare one that the next list is written to. After reading, a reader
+//! checks that nobody has written to its block meanwhile.
 //!
-//! **The loader** is one thread at a time ([`Loader`]). While it loads, its signals wait, so no handler jumps
-//! out of the load or asks for the list in the middle of it. Only the reading of a file that may hang is left to
-//! handlers: what a thread that leaves there has open stands in [`LEFT_FILE`] and [`LEFT_TEXT`].
+//! **The loader** is one thread at a time ([`Loader`]). While it loads, its signals are blocked, so no handler jumps
+//! out of the load or asks for the list in the middle of it. Only while it reads a file that may hang, handlers can
+//! run. If one jumps out there, [`LEFT_FILE`] and [`LEFT_TEXT`] record what the thread has left open.
 //!
 //! **A look** at the file is one stat(2), at most once a second, in a lookup. A reply never looks: recv(2) makes
 //! no such system calls.
@@ -37,7 +37,7 @@ const SMALL_FILE: usize = 64 << 10;
 /// The time between two looks at the file or two tries to load it, and the age at which a changed file counts as
 /// written to its end; in milliseconds.
 const SECOND: i64 = 1000;
-/// In milliseconds. A thread that takes longer to read a file waits for a file system that hangs, or has left by
+/// In milliseconds. A thread that reads a file for longer waits for a file system that hangs, or has left the load by
 /// siglongjmp(3).
 const LONGEST_READ: i64 = 10 * SECOND;
 
@@ -52,7 +52,7 @@ pub enum Asker {
     Reply,
 }
 
-/// Whether a name is on the list of these settings. The first call for a name that could be loads the list.
+/// Whether a name is on the list of these settings. The first call for a name that could be listed loads the list.
 pub fn is_listed(name: &[u8], asker: Asker, settings: &Settings<'static>) -> bool {
     if !settings.has_allowlist() || !allowlist::can_be_listed(name) {
         return false;
@@ -71,7 +71,7 @@ pub fn is_listed(name: &[u8], asker: Asker, settings: &Settings<'static>) -> boo
     lists(name)
 }
 
-/// Whether a text that is in memory names `localhost`, which no other pattern lists.
+/// Whether a text in memory has the pattern `localhost`. No other pattern lists that name.
 fn may_list_localhost(settings: &Settings<'_>) -> bool {
     const LOCALHOST: &[u8] = b"localhost";
     [settings.ipv4_only, EARLY_TEXT.get().map_or(&[], Vec::as_slice)].into_iter().any(|text| {
@@ -108,8 +108,7 @@ fn lists(name: &[u8]) -> bool {
     }
 }
 
-/// Makes a list of the texts and puts it in force, unless `is_good` says otherwise once it is made. For the
-/// loader.
+/// Makes a list of the texts and puts it in force if `is_good` then returns true. Only the loader calls it.
 ///
 /// # Errors
 /// There is no memory for it.
@@ -133,9 +132,9 @@ fn make(
     Ok(())
 }
 
-/// A block that is not in force, with room for this many words. A block that is too small is left behind, because a
-/// thread may still read it. Each is at least twice as large as the one before it, so all of them together are smaller
-/// than the last one.
+/// A block that is not in force, with room for this many words. A block that is too small is left in memory, because a
+/// thread may still read it. Each new block is at least twice as large as the one before, so the abandoned ones together
+/// are smaller than the last.
 fn spare(words: usize) -> Option<&'static Block> {
     // SAFETY: null, or a block that lasts as long as the process.
     let spare = unsafe { SPARE.load(Relaxed).as_ref() };
@@ -162,20 +161,20 @@ enum Loader {
     Thread {
         process: u32,
         thread: u32,
-        /// It reads a file that may hang, and a signal handler may take it away. Otherwise its signals wait.
+        /// It reads a file that may hang, so its signals are not blocked, and a handler may jump out of the load.
         may_leave: bool,
     },
 }
 
 /// The current [`Loader`], packed.
 static LOADER: AtomicU64 = AtomicU64::new(0);
-/// Since when it loads, in milliseconds of the monotonic clock.
+/// The start of the current load, in milliseconds of the monotonic clock.
 static SINCE: AtomicI64 = AtomicI64::new(0);
-/// The number of loads that have ended. Other threads wait for a change of it.
+/// The number of loads that have ended. Other threads wait for it to change.
 static LOADS: AtomicU32 = AtomicU32::new(0);
-/// The descriptor that the loader has open and would leave behind, or -1.
+/// The descriptor that the loader has open, and would leave open if a handler jumped out; -1 if there is none.
 static LEFT_FILE: AtomicI32 = AtomicI32::new(-1);
-/// The same for the memory of a text, and its size.
+/// The same for the memory of the text, with its size.
 static LEFT_TEXT: AtomicPtr<u8> = AtomicPtr::new(null_mut());
 static LEFT_SIZE: AtomicUsize = AtomicUsize::new(0);
 
@@ -215,9 +214,9 @@ impl Loader {
 /// The task of a thread that finds the list not loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Turn {
-    /// It loads the list. Nobody does, or nobody any more, and what that one has left behind is cleared away.
+    /// It loads the list. There is no other loader, or the other is gone and what it left open is freed.
     Load,
-    /// It loads the list, but whoever did may still come back: what it has open is its own.
+    /// It loads the list, but the earlier loader may still come back, so its open file and memory stay.
     LoadToo,
     /// It waits for the loader.
     Wait,
@@ -226,7 +225,7 @@ enum Turn {
 }
 
 impl Loader {
-    /// The turn of the thread `own` where this is the loader.
+    /// The task of the thread `own`, if the loader is `self`.
     fn turn_of(
         self,
         own: Self,
@@ -241,7 +240,8 @@ impl Loader {
         else {
             return Turn::Load;
         };
-        // A child forked meanwhile has no such thread; in a new PID namespace it may have its parent's id.
+        // In a child forked meanwhile the loader's thread does not exist. In a new PID namespace the child may have its
+        // parent's id.
         if process != here || (thread != me && !is_alive(thread)) {
             return Turn::Load;
         }
@@ -255,7 +255,7 @@ impl Loader {
 }
 
 /// Runs `load` in the calling thread as the loader. If another thread is the loader and there is no list yet, waits for
-/// that thread. `load` gets the loader that this is.
+/// that thread. `load` gets the loader's identity.
 fn as_loader(mut load: impl FnMut(Loader)) {
     let may_leave = IS_REMOTE.load(Relaxed);
     let own = Loader::own(may_leave);
@@ -282,7 +282,7 @@ fn as_loader(mut load: impl FnMut(Loader)) {
                         std::mem::forget((file, text));
                     }
                     load(own);
-                    // Unless another thread has taken over.
+                    // If another thread has taken over, the exchange fails, as it should.
                     for own in [own, building(own)] {
                         let _ = LOADER.compare_exchange(own.pack(), 0, Release, Relaxed);
                     }
@@ -308,7 +308,7 @@ fn building(own: Loader) -> Loader {
     }
 }
 
-/// Runs `f` while the thread's signals wait, unless they may come.
+/// Runs `f` with the thread's signals blocked, unless `signals` lets them through.
 fn unless<T>(signals: bool, f: impl FnOnce() -> T) -> T {
     if signals { f() } else { process::without_signals(|_| f()) }
 }
@@ -316,7 +316,7 @@ fn unless<T>(signals: bool, f: impl FnOnce() -> T) -> T {
 /// Runs `f`, which makes a list, unless another thread has taken the load over meanwhile.
 fn build(own: Loader, f: impl FnOnce()) {
     let next = building(own);
-    // Those of a loader that nobody takes away wait already.
+    // The signals of a loader that no handler interrupts are blocked already.
     unless(own == next, || {
         if LOADER.compare_exchange(own.pack(), next.pack(), AcqRel, Relaxed).is_ok() {
             f();
@@ -324,7 +324,7 @@ fn build(own: Loader, f: impl FnOnce()) {
     });
 }
 
-/// The file and the memory of a loader that has gone.
+/// Takes over the file and the memory of a loader that has gone.
 fn take_left() -> (Option<File>, Vec<u8>) {
     // SAFETY: the descriptor and the memory were recorded by a loader that owned them, and each is taken once.
     unsafe {
@@ -342,14 +342,14 @@ fn take_left() -> (Option<File>, Vec<u8>) {
 static EARLY_TEXT: OnceRef<'static, Vec<u8>> = OnceRef::new();
 /// Whether the file is on a file system that may hang.
 static IS_REMOTE: AtomicBool = AtomicBool::new(false);
-/// Whether the list need not be loaded again, unless its file changes.
+/// Whether the list is loaded. It is then loaded again only if its file changes.
 static LOADED: AtomicBool = AtomicBool::new(false);
-/// When the list is to be loaded again, or its file to be looked at, in milliseconds of the monotonic clock.
+/// The time of the next load, or of the next look at the file, in milliseconds of the monotonic clock.
 static NEXT: AtomicI64 = AtomicI64::new(0);
 const NEVER: i64 = i64::MAX;
 
-/// Reads a small list file at load, in silence: the first lookup reports what is wrong. Gives the path for that
-/// lookup: one that holds when the program has changed its directory.
+/// Reads a small list file at load. The first lookup reports problems. Returns the path for that lookup, which stays
+/// right if the program changes its directory.
 pub fn read_at_load(path: &'static [u8]) -> &'static [u8] {
     let path = absolute(path);
     IS_REMOTE.store(process::is_on_remote_fs(path), Relaxed);
@@ -373,8 +373,8 @@ fn keep(text: Text) {
     }
 }
 
-/// Reads the list at load whatever its size, and reports what is wrong with it: for a strict program. The first
-/// lookup puts it in force, since who loads the list makes system calls that a start does not make.
+/// For a strict program: reads the list at load whatever its size, and reports its problems. The first lookup puts the
+/// list in force, because loading makes system calls that a start must not make.
 pub fn check_at_load(settings: &Settings<'static>, report: Report<'_>) {
     let path = settings.ipv4_only_file;
     let mut failure = None;
@@ -407,7 +407,7 @@ fn absolute(path: &'static [u8]) -> &'static [u8] {
     absolute.leak()
 }
 
-/// Loads the list, and reports what is wrong with it.
+/// Loads the list, and reports its problems.
 #[cold]
 fn load_once(settings: &Settings<'static>) {
     if process::milliseconds() < NEXT.load(Acquire) {
@@ -416,7 +416,7 @@ fn load_once(settings: &Settings<'static>) {
     process::keeping_errno(|| {
         let mut complaints = Complaints::new(false);
         as_loader(|own| {
-            // Another thread's load may have ended since this one looked.
+            // Another thread may have loaded the list since this one looked.
             if !LOADED.load(Acquire) && process::milliseconds() >= NEXT.load(Acquire) {
                 load_now(settings, own, &mut |problem| complaints.add(problem));
             }
@@ -425,7 +425,7 @@ fn load_once(settings: &Settings<'static>) {
     });
 }
 
-/// Where the list cannot be had now but perhaps later, the patterns of the variable hold meanwhile.
+/// If the list cannot be loaded now but perhaps later, the patterns of the variable apply meanwhile.
 fn load_now(settings: &Settings<'static>, own: Loader, report: Report<'_>) {
     /// Whether an earlier try has reported what was wrong.
     static REPORTED: AtomicBool = AtomicBool::new(false);
@@ -478,11 +478,11 @@ struct Text {
     bytes: Vec<u8>,
     /// The version of the file when it was opened.
     version: u64,
-    /// Whether nobody has written to it meanwhile.
+    /// Whether nobody has written to the file meanwhile.
     is_whole: bool,
 }
 
-/// Reads a regular file of at most `most` bytes. The loader notes what it has open, for whoever finds it gone.
+/// Reads a regular file of at most `most` bytes. The loader records what it has open, for the thread that finds it gone.
 fn read(path: &[u8], most: usize, is_loader: bool) -> Result<Text, Failure> {
     let mut buffer = [0; PATH_LENGTH];
     let file = File::open(c_path(path, &mut buffer)?)?;
@@ -524,7 +524,7 @@ fn free(text: Text) {
     drop(text);
 }
 
-/// Why the list file cannot be had.
+/// Why the list file cannot be read.
 #[derive(Clone, Copy, Debug)]
 enum Failure {
     System(Errno),
@@ -533,7 +533,7 @@ enum Failure {
 }
 
 impl Failure {
-    /// Whether it may be over at a later lookup.
+    /// Whether the problem may be gone at a later lookup.
     fn is_passing(self) -> bool {
         matches!(
             self,
@@ -567,23 +567,23 @@ impl fmt::Display for Failure {
 
 // --- A file that changes ------------------------------------------------------------------------------
 
-/// The version of the file that was loaded last, or could not be loaded; 0 means no file.
+/// The version of the file that was last loaded, or was last tried without success; 0 means no file.
 static SEEN: AtomicU64 = AtomicU64::new(0);
-/// The version that the last look found, where that was too new to be known as written to its end.
+/// The version that the last look found, if it was so new that somebody may still be writing it.
 static FRESH: AtomicU64 = AtomicU64::new(0);
 /// The root directory at load; 0 is unknown.
 static ROOT: AtomicU64 = AtomicU64::new(0);
 /// Whether the current problem of the file has been logged.
 static WARNED: AtomicBool = AtomicBool::new(false);
 
-/// Whether a second has passed since the last look; the caller looks then.
+/// Whether a second has passed since the last look. If so, the caller must look.
 fn is_time_to_look() -> bool {
     let next = NEXT.load(Relaxed);
     if next == NEVER {
         return false;
     }
     let now = process::milliseconds();
-    // A file system that hangs must not delay another lookup soon.
+    // If the file system hangs, the next lookups must not wait for it too.
     let later = now + if IS_REMOTE.load(Relaxed) { LONGEST_READ } else { SECOND };
     now >= next && NEXT.compare_exchange(next, later, Relaxed, Relaxed).is_ok()
 }
@@ -611,7 +611,7 @@ fn look(settings: &Settings<'static>) {
     let Ok(c_path) = c_path(path, &mut buffer) else { return };
     let root = process::status_of_path(c"/").map_or(0, |root| place_of(&root));
     if ![0, root].contains(&ROOT.load(Relaxed)) {
-        // The path means another file now, perhaps of a container.
+        // The path now names another file, perhaps in a container.
         logging::debug!("the root directory has changed: the list stays as it is");
         return NEXT.store(NEVER, Relaxed);
     }
@@ -619,7 +619,7 @@ fn look(settings: &Settings<'static>) {
     NEXT.store(process::milliseconds() + SECOND, Relaxed);
     let status = match status {
         Ok(status) => status,
-        // A daemon that has dropped its rights: nothing is known to have changed.
+        // A daemon that has dropped its rights cannot see the file. That is no change of the file.
         Err(Errno(libc::EACCES | libc::EPERM)) => return,
         Err(error) => return warn(path, error.into()),
     };
@@ -627,7 +627,7 @@ fn look(settings: &Settings<'static>) {
     if version == SEEN.load(Relaxed) {
         return;
     }
-    // Who rewrites a file in place may not be done.
+    // A program that rewrites the file in place may not have finished.
     let age = process::age(&status);
     if age < SECOND && FRESH.swap(version, Relaxed) != version {
         return;
@@ -639,7 +639,7 @@ fn look(settings: &Settings<'static>) {
 fn load_changed(settings: &Settings<'static>, path: &[u8], version: u64, own: Loader) {
     let read = read(path, LARGEST_FILE, true);
     build(own, || match &read {
-        // Not the version that has settled, or somebody writes: the next look sees that.
+        // The file has changed again or is being written. The next look will see that.
         Ok(text) if text.version != version || !text.is_whole => {}
         Ok(text) => {
             let is_good = Cell::new(true);
@@ -661,13 +661,13 @@ fn load_changed(settings: &Settings<'static>, path: &[u8], version: u64, own: Lo
                     logging::info!("{}: the list has changed and is in force", path.escape_ascii());
                 }
                 Ok(()) => SEEN.store(version, Relaxed),
-                // There may be memory later.
+                // There may be enough memory later.
                 Err(_) => {}
             }
         }
         Err(failure) => {
             if !failure.is_passing() {
-                // It need not be opened again before it changes.
+                // The file is not opened again before it changes.
                 SEEN.store(version, Relaxed);
             }
             warn(path, *failure);
@@ -678,10 +678,10 @@ fn load_changed(settings: &Settings<'static>, path: &[u8], version: u64, own: Lo
     }
 }
 
-/// The fate of the list if its file is no longer valid.
+/// What happens to the list if its file is no longer valid.
 const KEEPING: &str = "keeping the list as it was";
 
-/// Says once what is wrong with the file now.
+/// Logs the problem of the file, once.
 fn warn(path: &[u8], failure: Failure) {
     if !failure.is_passing() && !WARNED.swap(true, Relaxed) {
         logging::warning!(

@@ -1,10 +1,10 @@
-//! One line, one write, and no line ever waits. Lines go to the log file, or to standard error while that
-//! still is the file that it was at load.
+//! Each line is one write, and no line ever waits. Lines go to the log file, or to standard error as long as that
+//! is still the file that it was at load.
 //!
 //! A line is formatted on the stack and written by bare system calls: no lock, no allocation, no
 //! cancellation point, and no signal handler meanwhile. So it may be logged from the connect path, and a
-//! thread that leaves through a handler leaves nothing half done. What cannot be written at once is dropped
-//! and counted, and the next line says how many were.
+//! thread that leaves through a handler leaves nothing half done. A line that cannot be written at once is
+//! dropped and counted, and the next line tells how many were.
 
 use std::ffi::CStr;
 use std::fmt::{self, Write};
@@ -23,9 +23,9 @@ use crate::process::{
     self, Errno, PATH_LENGTH, SignalSet, Status, c_path, keeping_errno, without_signals,
 };
 
-/// The longest line, its end included; what is longer ends in `...`.
+/// The longest line, its end included; a longer one is cut and ends in `...`.
 const LONGEST_LINE: usize = 1024;
-/// The log file's descriptor is this or above: programs count on getting the low ones.
+/// The lowest number for the log file's descriptor: programs rely on getting the low ones.
 const LOWEST_DESCRIPTOR: c_int = 100;
 
 /// The facts that a line needs.
@@ -44,12 +44,12 @@ static LOG: OnceRef<'static, Log> = OnceRef::new();
 static DROPPED: AtomicU32 = AtomicU32::new(0);
 
 /// Starts the log, before any line of this process. Several threads may do that at once, with the same
-/// settings: the first one counts, and all can log when they come back. A file that cannot be opened leaves
+/// settings: the first one counts, and all can log afterwards. If the log file cannot be opened, lines go to
 /// standard error.
 ///
 /// # Errors
 /// The log file cannot be opened.
-// Out of line, as are others here: what it has on the stack is gone when a line needs room there.
+// Never inlined, like others here, so that its stack is free again when a line needs room.
 #[inline(never)]
 pub fn start(filter: &'static [u8], file: Option<&[u8]>) -> Result<(), Errno> {
     let filter = Filter::of(filter);
@@ -57,7 +57,7 @@ pub fn start(filter: &'static [u8], file: Option<&[u8]>) -> Result<(), Errno> {
     let log = |sink| Log { filter, sink, stderr };
     let result = match file {
         None => publish(log(stderr)).map(|_| ()),
-        // A handler that leaves meanwhile would leave a descriptor.
+        // A handler that jumped out meanwhile would leave a descriptor open.
         Some(path) => without_signals(|_| match LogFile::open(path) {
             Ok(file) => {
                 let published = publish(log(file.sink));
@@ -77,7 +77,7 @@ pub fn start(filter: &'static [u8], file: Option<&[u8]>) -> Result<(), Errno> {
     result
 }
 
-/// Makes this the log of the process, unless there is one; says whether it is.
+/// Makes this the log of the process, unless there is one. Returns whether it is now.
 fn publish(log: Log) -> Result<bool, Errno> {
     let log = memory::leak(log).ok_or(Errno(libc::ENOMEM))?;
     Ok(LOG.set(log).is_ok())
@@ -98,8 +98,8 @@ pub fn complain(message: fmt::Arguments<'_>) {
 
 // --- Lines -------------------------------------------------------------------------------------------
 
-/// The logger of this library's lines. The macros below name it, so that the `log` crate's own need not be
-/// started, which threads may have to wait for.
+/// The logger of this library's lines. The macros below name it, so that the `log` crate's global logger need not
+/// be set: threads may have to wait for that.
 #[derive(Clone, Copy, Debug)]
 pub struct Logger;
 
@@ -115,7 +115,7 @@ impl log::Log for Logger {
     fn flush(&self) {}
 }
 
-/// Logs a line for those who look closely: `log::debug!` with the library's logger.
+/// Logs a line at the debug level: `log::debug!` with the library's logger.
 macro_rules! debug {
     (target: $target:literal, $($message:tt)+) => {
         log::log!(logger: $crate::logging::Logger, target: $target, log::Level::Debug, $($message)+)
@@ -126,7 +126,7 @@ macro_rules! debug {
 }
 pub(crate) use debug;
 
-/// Logs a line about a change, as [`debug`].
+/// Logs a line at the info level, as [`debug`] does.
 macro_rules! info {
     ($($message:tt)+) => {
         log::log!(logger: $crate::logging::Logger, log::Level::Info, $($message)+)
@@ -134,7 +134,7 @@ macro_rules! info {
 }
 pub(crate) use info;
 
-/// Logs a warning, as [`debug`]. One that may come again and again is for [`log_once`].
+/// Logs a warning, as [`debug`] does. For a warning that may repeat, use [`log_once`].
 macro_rules! warning {
     ($($message:tt)+) => {
         log::log!(logger: $crate::logging::Logger, log::Level::Warn, $($message)+)
@@ -142,7 +142,7 @@ macro_rules! warning {
 }
 pub(crate) use warning;
 
-/// Logs a line for those who look closest, as [`debug`].
+/// Logs a line at the trace level, as [`debug`] does.
 macro_rules! trace {
     ($($message:tt)+) => {
         log::log!(logger: $crate::logging::Logger, log::Level::Trace, $($message)+)
@@ -150,8 +150,8 @@ macro_rules! trace {
 }
 pub(crate) use trace;
 
-/// Logs a line once per process: `log_once!(Level::Warn, "...")`. The line stays owed until a sink has taken
-/// it, whatever other threads, signal handlers and children do meanwhile.
+/// Logs a line once per process: `log_once!(Level::Warn, "...")`. The line is tried again at each call until a sink
+/// has taken it, whatever other threads, signal handlers and children do meanwhile.
 macro_rules! log_once {
     ($level:expr, $($message:tt)+) => {{
         static LINE: $crate::logging::OnceLine = $crate::logging::OnceLine::new();
@@ -163,8 +163,8 @@ macro_rules! log_once {
 pub(crate) use log_once;
 
 /// A line that is written once per process, see [`log_once`]. Holds [`OWED`](Self::OWED),
-/// [`WRITTEN`](Self::WRITTEN), or the id of the process that writes the line now: in a child that was forked
-/// meanwhile nobody does.
+/// [`WRITTEN`](Self::WRITTEN), or the id of the process that is writing the line now. If that is another process,
+/// this one is a child that was forked meanwhile, and nobody writes the line here.
 #[derive(Debug)]
 pub struct OnceLine(AtomicI32);
 
@@ -172,7 +172,7 @@ impl OnceLine {
     const OWED: i32 = 0;
     const WRITTEN: i32 = -1;
 
-    /// A line that is owed.
+    /// A line that has yet to be written.
     #[must_use]
     pub const fn new() -> Self {
         Self(AtomicI32::new(Self::OWED))
@@ -184,12 +184,12 @@ impl OnceLine {
         self.0.load(Relaxed) != Self::WRITTEN
     }
 
-    /// Writes the line, unless its level is filtered out or another thread is at it.
+    /// Writes the line, unless its level is filtered out or another thread is writing it.
     pub fn write(&self, level: Level, module: &str, message: fmt::Arguments<'_>) {
         write_line(level, module, message, Some(self));
     }
 
-    /// Takes the line on for this process.
+    /// Claims the line for this process.
     fn claim(&self, process: c_int) -> bool {
         let now = self.0.load(Acquire);
         now != Self::WRITTEN
@@ -202,8 +202,8 @@ impl OnceLine {
     }
 }
 
-/// Writes a line if the filter lets it pass. One that is owed may be tried again, so it is not counted where
-/// it cannot be written.
+/// Writes a line if the filter lets it pass. A line that is written once per process is tried again, so it is not
+/// counted as dropped.
 #[inline(never)]
 fn write_line(level: Level, module: &str, message: fmt::Arguments<'_>, once: Option<&OnceLine>) {
     let Some(log) = LOG.get().filter(|log| log.filter.passes(module, level)) else { return };
@@ -229,8 +229,9 @@ fn write_line(level: Level, module: &str, message: fmt::Arguments<'_>, once: Opt
 // --- The filter --------------------------------------------------------------------------------------
 
 /// The filter in `EGRESS_SHIM_LOG`, with the rules of `env_logger`: among the directives whose module is the start of
-/// the line's module, the longest counts; without any directive, `warn`. `env_logger` itself would allocate, and an
-/// allocation that fails there ends the program. There is a place for each module, the library and all.
+/// the line's module, the longest counts; without any directive, the level is `warn`. `env_logger` itself would
+/// allocate, and a failed allocation there ends the program. The array has a place for each module, for the library,
+/// and for all modules.
 #[derive(Clone, Copy, Debug)]
 struct Filter([Option<settings::Directive<'static>>; settings::MODULES.len() + 2]);
 
@@ -261,7 +262,7 @@ impl Filter {
         directive.is_some_and(|(_, highest)| level <= *highest)
     }
 
-    /// The level that nothing passes beyond.
+    /// The highest level that passes for any module.
     fn highest(&self) -> LevelFilter {
         self.0.iter().flatten().map(|(_, level)| *level).max().unwrap_or(LevelFilter::Off)
     }
@@ -277,8 +278,8 @@ struct LogFile {
 }
 
 impl LogFile {
-    /// Opens the log file to append to. A path that stands for a descriptor of the program is that descriptor:
-    /// opening it would make another holder of, say, the pipe that whoever started the program waits on.
+    /// Opens the log file to append to. If the path stands for a descriptor of the program, that descriptor is used.
+    /// Opening the path would keep open, for instance, a pipe whose end the program's parent waits for.
     fn open(path: &[u8]) -> Result<Self, Errno> {
         if let Some(descriptor) = descriptor_of(path) {
             let sink = Sink::of(descriptor).ok_or(Errno(libc::EBADF))?;
@@ -290,7 +291,7 @@ impl LogFile {
         let descriptor = moved?;
         let reopening = Reopening::of(descriptor);
         let sink = Sink::of(descriptor).map(|sink| Sink { reopening, ..sink });
-        // These are system calls of each line. A filter that kills for one of them does so at the start.
+        // Each line makes these system calls. A seccomp filter that kills for one of them should do so at the start.
         if sink.is_some_and(|sink| sink.file.is_of(descriptor)) {
             let _ = write!(Line::<64>::new(), "{Now} {}", process::id());
         }
@@ -342,7 +343,7 @@ fn out_of_the_way(opened: c_int) -> Result<c_int, Errno> {
         .or_else(|_| copy(libc::STDERR_FILENO + 1))
 }
 
-/// The number that no descriptor of this process has or exceeds.
+/// The limit below which each descriptor of this process is.
 fn descriptor_limit() -> c_int {
     let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
     let none = ptr::null::<libc::rlimit64>();
@@ -351,8 +352,8 @@ fn descriptor_limit() -> c_int {
     c_int::try_from(limit.rlim_cur).unwrap_or(c_int::MAX)
 }
 
-/// The way to open the log file again if the program has closed its descriptor, as daemons do that close all
-/// descriptors. Each line opens and closes the file, because such a program wants no open descriptor.
+/// The way to open the log file again if the program has closed its descriptor, as daemons that close all
+/// descriptors do. Each line then opens and closes the file, because such a program wants no open descriptor.
 #[derive(Clone, Copy, Debug)]
 struct Reopening {
     path: &'static CStr,
@@ -374,9 +375,9 @@ impl Reopening {
         Some(Self { path, user: calls::effective_user() })
     }
 
-    /// Opens the file for a line. Another one may have its path by now, so the caller looks at what it is.
+    /// Opens the file for a line. Another file may have its path by now, so the caller checks which one it is.
     fn open(self) -> Result<c_int, Errno> {
-        // After a privilege was dropped the file is not the program's to open any more.
+        // A program that has dropped a privilege must not open the file any more.
         if calls::effective_user() != self.user {
             return Err(Errno(libc::EPERM));
         }
@@ -384,7 +385,7 @@ impl Reopening {
     }
 }
 
-/// Whether a file is on a file system that waits for no other machine and no program (statfs(2),
+/// Whether a file is on a file system that never waits for another machine or a program (statfs(2),
 /// linux/magic.h).
 fn is_local(descriptor: c_int) -> bool {
     /// ext2 to 4, xfs, btrfs, tmpfs, overlayfs, f2fs, ZFS, bcachefs, ramfs.
@@ -460,7 +461,7 @@ enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
     Yes,
-    /// It is lost, or the sink has taken a part of it.
+    /// The line is lost, or the sink has taken only a part of it.
     No,
     /// There is nothing to write to any more.
     NoSink,
@@ -479,15 +480,15 @@ impl Identity {
         if (now.device, now.inode) != (self.device, self.inode) {
             return false;
         }
-        // A deleted file's inode number goes to the next one (ext4, xfs): that one was born after the last
-        // change of ours at load.
+        // A new file may get the inode number of a deleted one (ext4, xfs). It was then made after the last change of
+        // the log's file at load.
         status.st_mode & libc::S_IFMT != libc::S_IFREG
             || born(descriptor).is_none_or(|born| born <= self.changed)
     }
 }
 
-/// When a file was made, where the file system knows that. statx(2) by the bare system call: libc's is newer
-/// than the oldest glibc that this runs on.
+/// When a file was made, if the file system knows that. statx(2) is a bare system call here: the oldest supported
+/// glibc has no function for it.
 fn born(descriptor: c_int) -> Option<(i64, i64)> {
     // SAFETY: all zeros are a valid statx; the pointers are to an empty C string and a local.
     let (result, status) = unsafe {
@@ -521,9 +522,9 @@ impl Sink {
         Some(Self { descriptor, file: Identity::of(&status), kind, reopening: None })
     }
 
-    /// Writes a line if the descriptor still stands for the same file: a program that closes it and gets
-    /// its number again must not find our lines in its data. `blocked` is what the program blocks; now all
-    /// signals are.
+    /// Writes a line if the descriptor still stands for the same file: if the program closes it and gets
+    /// its number again, no line may go into the program's data. `blocked` has the signals that the program blocks;
+    /// during the call all are blocked.
     #[inline(never)]
     fn write(self, message: fmt::Arguments<'_>, blocked: SignalSet) -> Written {
         if self.file.is_of(self.descriptor) {
@@ -558,18 +559,18 @@ impl Sink {
         }
     }
 
-    /// Writes without waiting, and takes back the signal that says why it could not.
+    /// Writes without waiting, and takes back the signal that a failed write has raised.
     #[inline(never)]
     fn write_bytes(self, line: &[u8], blocked: SignalSet) -> Result<usize, Errno> {
         let pending = process::pending_signals(blocked);
-        // A SIGPIPE that the write would raise cannot be told from one that is pending already.
+        // If a SIGPIPE is pending already, one that the write raises cannot be told from it.
         if self.kind == Kind::Pipe && pending.has(libc::SIGPIPE) && !has_reader(self.descriptor) {
             return Err(Errno(libc::EPIPE));
         }
         let result = match self.kind {
             Kind::File => write(self.descriptor, line),
             Kind::Pipe => match write_to_pipe(self.descriptor, line) {
-                // The kernel has that for pipes since 6.4.
+                // The kernel knows that flag for pipes since 6.4.
                 Err(Errno(libc::EOPNOTSUPP | libc::ENOSYS)) => self.write_non_blocking(line),
                 result => result,
             },
@@ -588,9 +589,9 @@ impl Sink {
         result
     }
 
-    /// Writes through a description of our own, which is there for this line only: the program's may not be
-    /// made non-blocking, for others share it. POLLOUT would promise some room, not a line's. To a terminal a
-    /// background process may write while SIGTTOU is blocked.
+    /// Writes through a file description that is opened for this line only: the program's must not be made
+    /// non-blocking, because others share it. POLLOUT would only promise some room, not enough for a line. While
+    /// SIGTTOU is blocked, a background process may write to a terminal.
     #[inline(never)]
     fn write_non_blocking(self, line: &[u8]) -> Result<usize, Errno> {
         // SAFETY: fcntl(2) with a command that takes no argument.
@@ -600,7 +601,7 @@ impl Sink {
         }
         let path = proc_path(self.descriptor);
         let opened = open(path.as_c_str(), libc::O_WRONLY | libc::O_NONBLOCK | libc::O_CLOEXEC)?;
-        // Another thread may have put another file there, or /proc be another one.
+        // Another thread may have replaced the descriptor, or /proc may belong to another PID namespace.
         let is_same = self.file.is_of(opened);
         let written = if is_same { write(opened, line) } else { Err(Errno(libc::ESTALE)) };
         close(opened);
@@ -613,7 +614,7 @@ fn count(result: c_long) -> Result<usize, Errno> {
     usize::try_from(result).map_err(|_| Errno(process::errno()))
 }
 
-/// Whether somebody has a pipe open to read. The bare system call: libc's is a cancellation point.
+/// Whether somebody has a pipe open for reading. A bare system call, because libc's is a cancellation point.
 fn has_reader(pipe: c_int) -> bool {
     let mut poll = libc::pollfd { fd: pipe, events: 0, revents: 0 };
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
