@@ -5,14 +5,13 @@
 //! for; tests/programs/settings.c asks.
 
 use std::fs::{self, File};
-use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
 use crate::harness::environment::preload;
-use crate::harness::run::{before, output, run, said, with};
+use crate::harness::run::{before, output, result, run, said, with};
 use crate::harness::scratch::text;
 use crate::harness::strace::traced;
 use crate::harness::{Environment, Scratch, expect, in_each_environment};
@@ -76,10 +75,13 @@ fn command(
         fs::copy(&program, &copy).expect("target can be written to");
         let opened = File::open(&copy).expect("it is there");
         fs::remove_file(&copy).expect("it is there");
-        // SAFETY: dup2(2) with a descriptor that the closure owns.
-        before(&mut command, move || match unsafe { libc::dup2(opened.as_raw_fd(), KEPT) } {
-            KEPT => Ok(()),
-            _ => Err(io::Error::last_os_error()),
+        before(&mut command, move || {
+            // SAFETY: dup2(2) with a descriptor that the closure owns, and fcntl(2) with numbers. A descriptor that has
+            // this number already is left as it is, which is closed by execve(2).
+            result(unsafe {
+                libc::dup2(opened.as_raw_fd(), KEPT);
+                libc::fcntl(KEPT, libc::F_SETFD, 0)
+            })
         });
     }
     let next = environment.shared_library("next_getaddrinfo");
