@@ -1,5 +1,5 @@
-//! The system calls whose number or arguments are not the same on every architecture. The other rooms make one call
-//! everywhere.
+//! The system calls whose number or arguments differ between architectures. The other modules make the same calls on
+//! all of them.
 //!
 //! All are bare calls: libc's functions may be interposed, by this library and perhaps by another, and some are
 //! cancellation points.
@@ -12,8 +12,8 @@ use crate::process::errno;
 
 // --- Numbers -------------------------------------------------------------------------------------------
 
-/// The calls that 32-bit machines have in a newer form beside the first one: with an offset in pages, 64-bit sizes, and
-/// 32-bit user and group ids.
+/// System calls of which 32-bit machines have a second, newer form: with an offset in pages, 64-bit sizes, and 32-bit
+/// user and group ids.
 #[cfg(target_pointer_width = "32")]
 mod number {
     pub use libc::{SYS_fstatfs64, SYS_getegid32, SYS_geteuid32, SYS_mmap2};
@@ -29,7 +29,7 @@ mod number {
     pub const EFFECTIVE_USER: [libc::c_long; 2] = [libc::SYS_geteuid, libc::SYS_getegid];
 }
 
-/// socketcall(2), which on these machines was the way to all calls about sockets before Linux 4.3.
+/// socketcall(2), through which these machines made all calls about sockets before Linux 4.3.
 const SOCKETCALL: Option<c_long> = {
     #[cfg(any(target_arch = "x86", target_arch = "s390x"))]
     {
@@ -43,16 +43,16 @@ const SOCKETCALL: Option<c_long> = {
 
 // --- Memory, files, users, time ------------------------------------------------------------------------
 
-/// New memory from the kernel, wherever it likes (mmap(2)); null if it has none.
+/// New memory from the kernel, at any address (mmap(2)); null if there is none.
 pub fn map(size: usize) -> *mut u8 {
     let access = (libc::PROT_READ | libc::PROT_WRITE).cast_unsigned() as usize;
     let kind = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).cast_unsigned() as usize;
     let no_file = usize::MAX;
-    // Words for the kernel: of an int that is passed on the stack half would be whatever was there.
+    // Whole words for the kernel: if an int is passed on the stack, half of its word is undefined.
     let arguments = [0, size, access, kind, no_file, 0];
     // SAFETY: a mapping that replaces no other.
     let block = unsafe {
-        // It takes its arguments in memory (arch/s390/kernel/syscall.c).
+        // This call takes its arguments in memory (arch/s390/kernel/syscall.c).
         #[cfg(target_arch = "s390x")]
         let block = libc::syscall(number::MMAP, arguments.as_ptr());
         #[cfg(not(target_arch = "s390x"))]
@@ -67,7 +67,7 @@ pub fn map(size: usize) -> *mut u8 {
 /// A system call with its arguments.
 ///
 /// # Safety
-/// Those of the call.
+/// The requirements of the call hold.
 unsafe fn syscall(number: c_long, arguments: &[usize; 6]) -> c_long {
     let [first, second, third, fourth, fifth, sixth] = *arguments;
     // SAFETY: this function's own contract.
@@ -137,7 +137,7 @@ pub fn socket(family: c_int, kind: c_int) -> Option<c_int> {
     c_int::try_from(socket).ok().filter(|socket| *socket >= 0)
 }
 
-/// Sends bytes to a socket's peer (send(2)), as the call gives it: their number, or -1 and errno.
+/// Sends bytes to a socket's peer (send(2)). Returns the number of bytes, or -1 with errno set.
 #[must_use]
 pub fn send(socket: c_int, bytes: &[u8], flags: c_int) -> c_long {
     let (socket, flags) = (socket.cast_unsigned() as usize, flags.cast_unsigned() as usize);
@@ -146,15 +146,15 @@ pub fn send(socket: c_int, bytes: &[u8], flags: c_int) -> c_long {
     unsafe { socket_call(SENDTO, &arguments) }
 }
 
-/// A call about a socket, by itself or, where the kernel has none, by socketcall(2).
+/// A call about a socket, made directly or, if the kernel does not have it, through socketcall(2).
 ///
 /// # Safety
-/// Those of the call.
+/// The requirements of the call hold.
 unsafe fn socket_call(call: SocketCall, arguments: &[usize; 6]) -> c_long {
     // SAFETY: this function's own contract.
     unsafe {
         match (syscall(call.number, arguments), SOCKETCALL) {
-            // It reads as many arguments as the call has.
+            // socketcall(2) reads as many arguments as the call has.
             (-1, Some(socketcall)) if errno() == libc::ENOSYS => {
                 libc::syscall(socketcall, call.inner, arguments.as_ptr())
             }
@@ -205,11 +205,11 @@ pub fn set_option(socket: c_int, level: c_int, option: c_int, value: c_int) -> R
     }
 }
 
-/// Makes getsockopt(2) or setsockopt(2), and gives the errno of one that fails. By the instruction itself where that is
-/// known: musl's syscall(3) takes more stack than the smallest ones have left for a connect.
+/// Makes getsockopt(2) or setsockopt(2), and returns the errno if it fails. Architectures with an instruction below do
+/// without musl's syscall(3), which takes more stack than the smallest stacks have left during a connect.
 ///
 /// # Safety
-/// The addresses are those that the call may use.
+/// The call may use the memory at the addresses.
 #[inline]
 unsafe fn option_call(
     call: SocketCall,
@@ -259,8 +259,8 @@ unsafe fn option_call(
     if status == 0 { Ok(()) } else { Err(c_int::try_from(-status).unwrap_or(libc::EINVAL)) }
 }
 
-// The compiler keeps a register to itself that the call needs, so this is a function. A signal handler that ends the thread
-// may be unwound through any instruction of it.
+// The call needs a register that the compiler reserves, so it is made by a function in assembly. A signal handler may end
+// the thread and unwind it from any instruction here, so the unwind tables are exact.
 #[cfg(target_arch = "x86")]
 std::arch::global_asm!(
     ".pushsection .text.egress_shim_option_call,\"ax\",@progbits",
@@ -312,7 +312,7 @@ unsafe extern "C" {
     ) -> c_long;
 }
 
-/// The same by syscall(3): the result of the kernel, where an error is a negative number.
+/// The same through syscall(3). Returns the kernel's result, in which an error is a negative number.
 ///
 /// # Safety
 /// As for [`option_call`].

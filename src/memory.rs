@@ -1,10 +1,10 @@
 //! The library's own memory: nothing is taken from the program's malloc, which may be jemalloc, a heap
 //! profiler that connects, or exhausted.
 //!
-//! A usual start is served from a reserve inside the library, on the page that has its other variables. A larger
-//! reserve is mapped when that one is used up. A block that is large, or fits into neither, has its own mapping, which
-//! is given back when the block is freed. The allocator takes no lock, so it works in a child that was forked while
-//! another thread was here.
+//! A usual start is served from a reserve inside the library, on the page that has its other variables. When that
+//! reserve is used up, a larger one is mapped. A block that is large, or fits into neither, has its own mapping, which
+//! is unmapped when the block is freed. The allocator takes no lock, so it works in a child that was forked while
+//! another thread was allocating.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
@@ -28,7 +28,7 @@ const LARGE: usize = 32 << 10;
 pub struct Memory {
     /// The bytes of each reserve that are given out.
     used: [AtomicUsize; 2],
-    /// Only the part that an allocation was given is accessed, and only through that allocation.
+    /// Each part is accessed only through the allocation that it was given to.
     small: UnsafeCell<[Unit; SMALL_RESERVE / size_of::<Unit>()]>,
     /// The mapped reserve; null until it is needed.
     mapped: AtomicPtr<u8>,
@@ -37,7 +37,7 @@ pub struct Memory {
 /// The unit that sets the alignment of the reserves.
 type Unit = u128;
 
-/// The start of a reserve, its size, and how many bytes of it are given out.
+/// The start of a reserve, its size, and the number of its bytes that are given out.
 type Reserve<'a> = (*mut u8, usize, &'a AtomicUsize);
 
 // SAFETY: the reserves are handed out in parts that do not overlap, by atomic counts.
@@ -62,7 +62,7 @@ impl Memory {
         ]
     }
 
-    /// The reserve that an allocation is part of, and where in it that begins.
+    /// The reserve that an allocation is part of, and the offset of the allocation in it.
     fn place(&self, block: *mut u8) -> Option<(Reserve<'_>, usize)> {
         self.reserves().into_iter().find_map(|reserve| {
             let (start, size, _) = reserve;
@@ -91,7 +91,7 @@ impl Memory {
         match self.mapped.compare_exchange(null_mut(), own, AcqRel, Acquire) {
             Ok(_) => Some(own),
             Err(other) => {
-                // SAFETY: mapped above, and nobody else knows it.
+                // SAFETY: it was mapped above, and nobody else knows it.
                 unsafe { unmap(slice_from_raw_parts_mut(own, RESERVE)) };
                 Some(other)
             }
@@ -105,7 +105,7 @@ fn take((reserve, size, count): Reserve<'_>, layout: Layout) -> Option<*mut u8> 
     loop {
         let start = used.checked_next_multiple_of(layout.align())?;
         let end = start.checked_add(layout.size()).filter(|end| *end <= size)?;
-        // Acquire, for the Release of the part's last owner: what that wrote there comes first.
+        // Acquire, to pair with the Release of the part's last owner: its writes happen before those of the new owner.
         match count.compare_exchange_weak(used, end, Acquire, Relaxed) {
             // SAFETY: `start` is within the reserve.
             Ok(_) => return Some(unsafe { reserve.add(start) }),
@@ -138,10 +138,10 @@ unsafe impl GlobalAlloc for Memory {
 
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         let Some(((_, _, used), start)) = self.place(block) else {
-            // SAFETY: of no reserve, so a mapping of this size, which its owner gives up.
+            // SAFETY: the block is in no reserve, so it is a mapping of this size, and its owner gives it up.
             return unsafe { unmap(slice_from_raw_parts_mut(block, layout.size())) };
         };
-        // The last block goes back to the reserve; others stay taken, as there are few of them.
+        // The last block goes back to the reserve; other blocks stay taken, because there are few of them.
         let end = start.saturating_add(layout.size());
         let _ = used.compare_exchange(end, start, Release, Relaxed);
     }
@@ -176,19 +176,19 @@ fn copy_with(text: &[u8], end: &[u8]) -> Option<&'static [u8]> {
 /// No page is smaller, on any machine that Linux runs on.
 const PAGE: usize = 4096;
 
-/// A mapping of its own, all zero; null if the kernel has no memory.
+/// A new mapping, all zero; null if the kernel has no memory.
 fn map(size: usize) -> *mut u8 {
     keeping_errno(|| calls::map(size))
 }
 
 /// # Safety
-/// A mapping of [`map`], which nobody uses any more.
+/// The block is a mapping of [`map`], and nobody uses it any more.
 unsafe fn unmap(block: *mut [u8]) {
     // SAFETY: this function's own contract.
     keeping_errno(|| unsafe { libc::syscall(libc::SYS_munmap, block.cast::<u8>(), block.len()) });
 }
 
-/// Memory for a moment, mapped from the kernel: for what is too large for a signal handler's stack.
+/// Temporary memory, mapped from the kernel, for data that is too large for a signal handler's stack.
 pub struct Scratch {
     start: *mut u8,
     size: usize,
@@ -205,14 +205,14 @@ impl Scratch {
     /// The bytes.
     #[must_use]
     pub fn bytes(&mut self) -> &mut [u8] {
-        // SAFETY: the mapping has this size, and is used by way of this borrow alone.
+        // SAFETY: the mapping has this size, and is used only through this borrow.
         unsafe { std::slice::from_raw_parts_mut(self.start, self.size) }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // SAFETY: the mapping made above, which is used no more.
+        // SAFETY: the mapping was made above, and is no longer used.
         unsafe { unmap(slice_from_raw_parts_mut(self.start, self.size)) };
     }
 }

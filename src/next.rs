@@ -1,14 +1,14 @@
 //! The next definition of an interposed symbol: what `dlsym(RTLD_NEXT)` finds, found without a lock.
 //!
-//! dlsym(3) takes the loader's lock, and dlopen(3) holds that while a library's constructors run. A
+//! dlsym(3) takes the loader's lock, and dlopen(3) holds that lock while a library's constructors run. A
 //! function that the program may call in a signal handler, or in a child of vfork(2), cannot wait for
-//! them, and binding each of them at load would be a price for every start. So the first call looks the
-//! symbol up itself, in the libraries that the loader has put behind this one. These were there before
-//! the program started and stay to its end; the first of them that has the symbol ends the search, libc
+//! that lock, and binding each function at load would cost every start. So the first call looks the
+//! symbol up itself, in the libraries after this one in the loader's list. These were there before
+//! the program started and stay to its end. The first of them that has the symbol ends the search, libc
 //! at the latest.
 //!
-//! A library that dlopen(3) has loaded has nothing of that behind it. Then the loader is asked, and where that finds
-//! nothing either, as in musl, whose list has libc first, the search is from the program on.
+//! If dlopen(3) has loaded this library, those libraries are not after it in the list. Then the loader is asked. If that
+//! finds nothing either, as in musl, whose list has libc first, the search starts at the program.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::iter::successors;
@@ -48,17 +48,17 @@ impl<F: Copy> Next<F> {
         .unwrap_or_else(|| std::process::abort())
     }
 
-    /// The function, if the libraries that were loaded with the program have it.
+    /// The function, if one of the libraries that were loaded with the program has it.
     ///
     /// # Safety
     /// As for [`Self::get`].
     pub unsafe fn find(&self) -> Option<F> {
-        // SAFETY: this function's own contract. glibc before 2.34 would end the process where there is none.
+        // SAFETY: this function's own contract. glibc before 2.34 would end the process if there is no such function.
         unsafe { self.or_else(|| behind(self.name, Hidden::Not).or_else(|| in_front(self.name))) }
     }
 
-    /// The function, if any library behind has it now, be it for old programs only. What dlopen(3) has loaded may go
-    /// again, so it is not remembered.
+    /// The function, if any library after this one has it now, even if only for old programs. It is not remembered,
+    /// because a library that dlopen(3) has loaded may go again.
     ///
     /// # Safety
     /// As for [`Self::get`].
@@ -67,7 +67,7 @@ impl<F: Copy> Next<F> {
         behind(self.name, Hidden::Too).map(|found| unsafe { transmute_copy(&found) })
     }
 
-    /// The function that was found before, or is found now.
+    /// The function that an earlier call found, or that is found now.
     ///
     /// # Safety
     /// As for [`Self::get`].
@@ -80,19 +80,19 @@ impl<F: Copy> Next<F> {
         unsafe { self.known() }
     }
 
-    /// The function, if an earlier call has found it: for a hook that is to be a test and a jump.
+    /// The function, if an earlier call has found it. For hooks that are a test and a jump.
     ///
     /// # Safety
     /// As for [`Self::get`].
     #[inline]
     pub unsafe fn known(&self) -> Option<F> {
         let found = self.found.load(Relaxed);
-        // SAFETY: the address of a function of type `F`.
+        // SAFETY: it is the address of a function of type `F`.
         (!found.is_null()).then(|| unsafe { transmute_copy(&found) })
     }
 }
 
-/// The name of a symbol, of a text that ends with a zero byte.
+/// The name of a symbol, from a text that ends with a zero byte.
 pub const fn symbol(name: &'static str) -> &'static CStr {
     match CStr::from_bytes_with_nul(name.as_bytes()) {
         Ok(name) => name,
@@ -100,14 +100,14 @@ pub const fn symbol(name: &'static str) -> &'static CStr {
     }
 }
 
-/// Whether a symbol with a hidden version is found: it is for programs that were linked against it long ago.
+/// Whether the search finds symbols with a hidden version, which are for programs that were linked long ago.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Hidden {
     Not,
     Too,
 }
 
-/// The definition of the first library behind this one that has the symbol.
+/// The definition in the first library after this one that has the symbol.
 #[cold]
 fn behind(name: &CStr, hidden: Hidden) -> Option<*mut c_void> {
     let mut behind = loaded().skip_while(|library| !library.is_this()).skip(1);
@@ -123,7 +123,7 @@ fn from_loader(name: &CStr) -> Option<*mut c_void> {
     (!found.is_null()).then_some(found)
 }
 
-/// The definition of the first library in front of this one that has the symbol.
+/// The definition in the first library before this one that has the symbol.
 #[cold]
 fn in_front(name: &CStr) -> Option<*mut c_void> {
     loaded().find(|library| library.is_this())?;
@@ -132,7 +132,7 @@ fn in_front(name: &CStr) -> Option<*mut c_void> {
     in_front.find_map(|library| unsafe { library.definition(name, Hidden::Not) })
 }
 
-// --- What the loader shows to debuggers ----------------------------------------------------------------
+// --- The loader's list, as debuggers see it ------------------------------------------------------------
 
 /// `struct link_map` of <link.h>, in its public part the same for glibc and musl.
 #[repr(C)]
@@ -169,7 +169,7 @@ const STT_FUNC: u8 = 2;
 const STT_GNU_IFUNC: u8 = 10;
 const STB_LOCAL: u8 = 0;
 const SHN_UNDEF: u16 = 0;
-/// In a symbol's version: the bit of one that is not the default.
+/// The bit in a symbol's version that marks a version which is not the default.
 const HIDDEN: u16 = 0x8000;
 
 #[cfg(target_pointer_width = "32")]
@@ -188,7 +188,8 @@ unsafe extern "C" {
     static _DYNAMIC: Entry;
 }
 
-/// The libraries of the loader's list: the program, what was preloaded, what they need, and what dlopen(3) has loaded.
+/// The loader's list of libraries: the program, the preloaded ones, those that they need, and those that dlopen(3) has
+/// loaded.
 fn loaded() -> impl Iterator<Item = &'static Library> {
     // SAFETY: the loader keeps what was loaded with the program to its end.
     unsafe { successors(first_loaded(), |library| library.next.as_ref()) }
@@ -223,7 +224,7 @@ unsafe fn first_loaded() -> Option<&'static Library> {
 /// An entry's value.
 ///
 /// # Safety
-/// A dynamic section starts there.
+/// A dynamic section starts at the address.
 unsafe fn entry(mut dynamic: *const Entry, tag: usize) -> Option<usize> {
     // SAFETY: a dynamic section ends with an entry whose tag is zero.
     unsafe {
@@ -249,8 +250,8 @@ impl Library {
     /// The loader has loaded the library.
     unsafe fn definition(&self, name: &CStr, hidden: Hidden) -> Option<*mut c_void> {
         let is_glibc = process::is_glibc();
-        // SAFETY: the tables are as gABI and the GNU extensions to it have them, or else the loader could
-        // not have bound the program.
+        // SAFETY: the tables follow the gABI and the GNU extensions to it. Otherwise the loader could not have bound
+        // the program.
         unsafe {
             let symbols: *const Symbol = self.table(DT_SYMTAB)?;
             let strings: *const c_char = self.table(DT_STRTAB)?;
@@ -280,9 +281,10 @@ impl Library {
         }
     }
 
-    /// The address of a table. glibc has made it one already, musl has not, and no loader has where the dynamic
-    /// section is read-only: of the two, it is the one that is in the same library as the dynamic section.
-    /// A library that is linked above the address it is loaded at has an address that is negative.
+    /// The address of a table. The dynamic section has either the address itself (glibc, which has relocated it) or an
+    /// offset from the library's base (musl, and every loader if the section is read-only). The right one of the two is
+    /// closer to the dynamic section, because it is in the same library. If a library is linked above the address where
+    /// it is loaded, its base is negative.
     ///
     /// # Safety
     /// As for [`Self::definition`].
@@ -298,10 +300,10 @@ impl Library {
 /// The function that a resolver chooses (`STT_GNU_IFUNC`, of the GNU extensions to gABI).
 ///
 /// # Safety
-/// The address is that of a resolver.
+/// The address is that of such a resolver.
 unsafe fn resolved(resolver: usize) -> *mut c_void {
-    /// The argument of glibc's resolvers on `aarch64` (<sys/ifunc.h>); on other machines they get at most the first
-    /// word.
+    /// The argument of glibc's resolvers on `aarch64` (<sys/ifunc.h>). On other machines they get only the first word, or
+    /// no argument.
     #[repr(C)]
     struct Capabilities {
         size: libc::c_ulong,
@@ -319,10 +321,10 @@ unsafe fn resolved(resolver: usize) -> *mut c_void {
     }
 }
 
-/// The symbols that may have that name, by a GNU hash table.
+/// The symbols that may have a name, by a GNU hash table.
 ///
 /// # Safety
-/// The table is one.
+/// The table is a GNU hash table.
 unsafe fn gnu_chain(table: *const u32, name: &CStr) -> impl Iterator<Item = usize> {
     let hash = name
         .to_bytes()
@@ -346,10 +348,10 @@ unsafe fn gnu_chain(table: *const u32, name: &CStr) -> impl Iterator<Item = usiz
     }
 }
 
-/// The symbols that may have that name, by a hash table of the gABI.
+/// The symbols that may have a name, by a hash table of the gABI.
 ///
 /// # Safety
-/// The table is one.
+/// The table is a hash table of the gABI.
 unsafe fn chain(table: *const HashWord, name: &CStr) -> impl Iterator<Item = usize> {
     let hash = name.to_bytes().iter().fold(0_u32, |hash, byte| {
         let hash = (hash << 4).wrapping_add(u32::from(*byte));

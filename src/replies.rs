@@ -2,12 +2,12 @@
 //! `egress_shim_core` edits the message; this module finds it in memory.
 //!
 //! The place where the kernel will put a message is read before libc's call, as the kernel reads it: a message may
-//! overwrite the memory that holds its own address. Nothing is asked of the kernel after the call, and no name looked
-//! up, unless the bytes look like a reply that could have IPv6 addresses in it.
+//! overwrite the memory that holds its own address. After the call the library makes system calls and matches the name
+//! only if the bytes look like a reply that could have IPv6 addresses in it.
 //!
 //! A message that is received in one part, as all resolvers receive it, is edited in place, and takes at most 3 KiB of
-//! stack. One in several parts is put together in a copy, of [`SMALL`] bytes on the stack or else in its own mapping.
-//! No allocation, no lock, no panic; where no host is listed, the hook jumps to libc's function.
+//! stack. A message in several parts is put together in a copy: on the stack up to [`SMALL`] bytes, otherwise in its own
+//! mapping. No allocation, no lock, no panic. If no host is listed, the hook jumps to libc's function.
 
 use std::slice;
 
@@ -23,12 +23,12 @@ use crate::state::allowlist;
 #[cfg(test)]
 use tests::allowlist;
 
-/// The question of [`dns::filter`] about a name, which is in text form.
+/// The callback by which [`dns::filter`] asks about a name in text form.
 type IsListed = fn(&[u8]) -> bool;
 
-// --- What the hooks call -----------------------------------------------------------------------------
+// --- Functions for the hooks -------------------------------------------------------------------------
 //
-// Each takes libc's call, which it makes once.
+// Each gets libc's call, and makes it once.
 
 /// Whether a reply may have to be filtered: unless it is known that no host is listed.
 #[inline]
@@ -39,7 +39,7 @@ pub fn may_act() -> bool {
 /// The result of a call into one buffer: recv(2) and recvfrom(2).
 ///
 /// # Safety
-/// The call is one of these, of the other arguments.
+/// The call is one of these two, with the other arguments.
 #[inline]
 pub unsafe fn filter_buffer(
     call: impl FnOnce() -> ssize_t,
@@ -52,14 +52,14 @@ pub unsafe fn filter_buffer(
     let received = call();
     let part = iovec { iov_base: buffer, iov_len: length };
     let parts = Parts { first: &raw const part, count: 1 };
-    // SAFETY: the kernel has written to the buffer, up to its length, what it says it received.
+    // SAFETY: the kernel has written the bytes that it received to the buffer, up to its length.
     unsafe { filter_received(socket, parts, flags, received, is_listed) }.unwrap_or(received)
 }
 
-/// The result of recvmsg(2). A message that was cut (`MSG_TRUNC`) and is changed fits now.
+/// The result of recvmsg(2). If a message that was cut (`MSG_TRUNC`) is edited, it is no longer cut.
 ///
 /// # Safety
-/// The call is that of recvmsg, of the other arguments.
+/// The call is recvmsg(2) with the other arguments.
 #[inline]
 pub unsafe fn filter_message(
     call: impl FnOnce() -> ssize_t,
@@ -94,7 +94,7 @@ pub unsafe fn filter_message(
 /// The result of recvmmsg(2).
 ///
 /// # Safety
-/// The call is that of recvmmsg, of the other arguments.
+/// The call is recvmmsg(2) with the other arguments.
 #[inline]
 pub unsafe fn filter_messages(
     call: impl FnOnce() -> c_int,
@@ -129,12 +129,12 @@ pub unsafe fn filter_messages(
     count
 }
 
-/// The result of a call of libresolv (resolver(3)): one that sends a question as it was given gives the length of the
-/// answer; one that makes the question gives -1 where there is no record in the answer, with `NO_DATA` in `h_errno`
+/// The result of a call of libresolv (resolver(3)). A function that sends the caller's question returns the length of the
+/// answer. A function that makes the question returns -1 if the answer has no record, with `NO_DATA` in `h_errno`
 /// and in the state.
 ///
 /// # Safety
-/// The call is one of these, with this buffer for the answer and this state; null is the thread's own.
+/// The call is one of these, with this buffer for the answer and this state. A null state is the thread's own.
 #[inline]
 pub unsafe fn filter_answer(
     call: impl FnOnce() -> c_int,
@@ -150,11 +150,11 @@ pub unsafe fn filter_answer(
         if held < dns::SHORTEST {
             return answered;
         }
-        // SAFETY: libc has written an answer to the buffer, as much of it as that holds.
+        // SAFETY: libc has written the answer to the buffer, or as much of it as fits.
         let message = unsafe { slice::from_raw_parts_mut(answer, held) };
         let Some(question) = dns::question(message) else { return answered };
         let Some(filtered) = filter_bytes(message, &question, is_listed) else { return answered };
-        // A full buffer may hold a part of the answer only. Its length says so to the program, as libc's does.
+        // A full buffer may hold only a part of the answer. The length that is returned shows that, as libc's does.
         if answered >= length && dns::is_empty(message) && !question.is_for_ipv6_alone() {
             return answered;
         }
@@ -167,7 +167,7 @@ pub unsafe fn filter_answer(
     })
 }
 
-/// Says that a host has no record of the type in question, as libc does.
+/// Reports, as libc does, that a host has no record of the type in question.
 ///
 /// # Safety
 /// The state is one of libc's, or null.
@@ -199,10 +199,10 @@ unsafe fn clear_truncated(header: *mut msghdr) {
 
 // --- Where a message is ------------------------------------------------------------------------------
 
-/// As many parts are copied before the call, on the stack. Of more parts, and of all messages of recvmmsg, only a
-/// sum is kept: they are read again after the call, and trusted only if it is still the same.
+/// At most this many parts are copied before the call, on the stack. For more parts, and for the messages of recvmmsg,
+/// only a sum is kept: the parts are read again after the call, and used only if their sum is the same.
 const FEW: usize = 8;
-/// More parts the kernel refuses (`UIO_MAXIOV`).
+/// The kernel refuses more parts than this (`UIO_MAXIOV`).
 const MOST: usize = 1024;
 const NO_PART: iovec = iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
 
@@ -232,7 +232,7 @@ impl Parts {
         Self { first, count: count as u32 as usize }
     }
 
-    /// The parts and a sum of what is known of them; `None` where the kernel will not be able to read them.
+    /// The parts and their sum; `None` if the kernel will not be able to read them.
     fn read(readable: &mut Readable, header: *const msghdr) -> Option<(Self, u64)> {
         if !readable.has(header.addr(), size_of::<msghdr>()) {
             return None;
@@ -300,8 +300,8 @@ fn read_vector(vector: *const mmsghdr, length: usize) -> (usize, u64) {
     (length, sum)
 }
 
-/// A sum with one more number. Whoever can only send to the socket must not be able to tell which other numbers give
-/// the same: it starts with a number that the kernel draws for each process.
+/// A sum with one more number. A peer that can only send to the socket must not be able to guess other numbers with the
+/// same sum, so the sum starts with a number that the kernel draws for each process.
 fn add(sum: u64, number: u64) -> u64 {
     let product = u128::from(sum ^ number) * 0x9e37_79b9_7f4a_7c15;
     #[allow(clippy::cast_possible_truncation, reason = "both halves are in it")]
@@ -311,8 +311,8 @@ fn add(sum: u64, number: u64) -> u64 {
 
 // --- The message -------------------------------------------------------------------------------------
 
-/// Flags with which the kernel fills the buffer, whatever the socket is. With `MSG_TRUNC` TCP discards what it
-/// says it received (tcp(7)).
+/// Flags with which the kernel fills the buffer on every kind of socket. With `MSG_TRUNC`, TCP discards the bytes that
+/// it reports as received (tcp(7)).
 const FILLING: c_int = libc::MSG_PEEK
     | libc::MSG_DONTWAIT
     | libc::MSG_WAITALL
@@ -320,8 +320,8 @@ const FILLING: c_int = libc::MSG_PEEK
     | libc::MSG_CMSG_CLOEXEC
     | libc::MSG_WAITFORONE;
 
-/// The new length of a message that has been changed; `None` if it stays as it is. Most messages are told from
-/// a reply here, by a load and a compare.
+/// The new length of a message that has been edited; `None` if it stays unchanged. For most messages a load and a compare
+/// here show that they are no DNS reply.
 ///
 /// # Safety
 /// The kernel has put a message of `received` bytes, or as much of it as they hold, into these parts.
@@ -364,7 +364,7 @@ unsafe fn filter_reply(
     received: usize,
     is_listed: IsListed,
 ) -> Option<ssize_t> {
-    // SAFETY: this function's own contract. A slice is gone before the next one is made.
+    // SAFETY: this function's own contract. Each slice ends before the next one is made.
     let filtered = unsafe {
         if parts.count == 1 {
             let message = parts.bytes(received).next()?;
@@ -428,17 +428,17 @@ unsafe fn filter_copy(
         let length = gather(large.bytes());
         return filter(large.bytes(), length);
     }
-    // With no memory for the whole, what is behind is cut off.
+    // If there is no memory for the whole message, its end is cut off.
     filter(&mut small, length)
 }
 
-/// The new length of a message if it is changed: one place for all ways by which a reply comes.
+/// The new length of a message if it is edited. All ways of receiving a reply come here.
 fn filter_bytes(message: &mut [u8], question: &Question, is_listed: IsListed) -> Option<usize> {
     keeping_errno(|| {
         dns::filter(message, question, |name| {
             let listed = is_listed(name);
             let verdict = if listed { "listed, IPv4 only" } else { "not listed, left alone" };
-            // The name that the settings have for this module.
+            // The settings know this module by the name dns.
             logging::debug!(target: "egress_shim::dns", "DNS reply: {}: {verdict}", name.escape_ascii());
             listed
         })
@@ -447,13 +447,13 @@ fn filter_bytes(message: &mut [u8], question: &Question, is_listed: IsListed) ->
 
 // --- The socket --------------------------------------------------------------------------------------
 
-/// Whether a reply is to a resolver of the program's own. What the error queue has is what was sent (recv(2));
+/// Whether a reply is for a resolver of the program's own. The error queue holds packets that were sent (recv(2)), and
 /// urgent data is one byte of a stream.
 fn is_of_own_resolver(socket: c_int, flags: c_int) -> bool {
     flags & (libc::MSG_ERRQUEUE | libc::MSG_OOB) == 0 && is_udp(socket) && !is_of_libc(socket)
 }
 
-/// Whether a socket is one of UDP. A bare system call, as for all socket options; errno is kept.
+/// Whether a socket is a UDP socket. A bare system call, as for all socket options; errno is kept.
 #[inline(never)]
 fn is_udp(socket: c_int) -> bool {
     let protocol = keeping_errno(|| get_option(socket, libc::SOL_SOCKET, libc::SO_PROTOCOL));
@@ -474,8 +474,8 @@ unsafe extern "C" {
     safe fn __res_state() -> *mut ResolverState;
 }
 
-/// Whether libc's own resolver asks on this socket: the reply is to a lookup of libc's, which the policy for
-/// lookups has dealt with. glibc's was a library of its own up to 2.33, and calls the exported recvfrom.
+/// Whether libc's own resolver uses this socket. The reply then belongs to a lookup of libc, which the policy for
+/// lookups handles. glibc's resolver was a separate library up to 2.33, and calls the exported recvfrom.
 fn is_of_libc(socket: c_int) -> bool {
     // SAFETY: the calling thread's state; musl's is of the same size, and all zeros.
     let (servers, sockets) = unsafe {
