@@ -1,7 +1,7 @@
 //! The process that the library is a guest in: errno, environment, privilege, libc, cancellation, files.
 //!
-//! Nothing here has a policy or takes a lock. Where a name differs between the libcs in the
-//! field, it is looked for by a weak reference, which the dynamic loader leaves null.
+//! Nothing here has a policy or takes a lock. A function that only some libcs have is found by a weak reference,
+//! which the dynamic loader leaves null in the others.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -35,8 +35,8 @@ macro_rules! word_size {
 }
 pub(crate) use {word, word_size};
 
-/// Declares a function that not every libc has: `Some` where the loader found it. Rust has no weak
-/// references that are stable, so the assembler makes a slot for the loader to fill.
+/// Declares a function that not every libc has: `Some` if the loader has found it. Stable Rust has no weak
+/// references, so the assembler makes a slot for the loader to fill.
 macro_rules! weak {
     ($slot:ident: $type:ty = $symbol:literal, $label:literal) => {
         std::arch::global_asm!(
@@ -79,14 +79,14 @@ pub fn keeping_errno<T>(f: impl FnOnce() -> T) -> T {
     value
 }
 
-/// Runs `f` in a frame of its own, so that its caller needs none and another call of that can be a jump.
+/// Runs `f` in its own frame, so that the caller needs no frame and can end in a jump.
 #[inline(never)]
 pub fn in_own_frame<T>(f: impl FnOnce() -> T) -> T {
     f()
 }
 
-/// An errno, and libc's text for those that files and sockets give most. libc's own strerror(3) allocates, and takes
-/// the locks of the message catalogues.
+/// An errno, displayed as libc's text if it is one that files and sockets often give. libc's strerror(3) allocates, and
+/// takes the locks of the message catalogues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Errno(pub c_int);
 
@@ -118,8 +118,8 @@ impl fmt::Display for Errno {
     }
 }
 
-/// The process's id. A bare system call: glibc before 2.25 remembered the id of the parent in a child
-/// that clone(2) had made.
+/// The process's id. A bare system call, because in a child made by clone(2) glibc before 2.25 still had the parent's
+/// id.
 #[must_use]
 pub fn id() -> c_int {
     number_of(libc::SYS_getpid)
@@ -140,9 +140,9 @@ pub fn has_thread(process: c_int, thread: u32) -> bool {
     })
 }
 
-/// The number that a system call without arguments gives; getpid(2) and gettid(2) cannot fail.
+/// The result of a system call without arguments; getpid(2) and gettid(2) cannot fail.
 fn number_of(call: libc::c_long) -> c_int {
-    // SAFETY: the two callers above name calls without arguments.
+    // SAFETY: the callers above make calls without arguments.
     c_int::try_from(unsafe { libc::syscall(call) }).unwrap_or_default()
 }
 
@@ -152,8 +152,8 @@ pub fn exit(status: c_int) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-/// Whether the environment is the caller's and not the owner's: the process is set-user-ID, set-group-ID
-/// or has file capabilities (`AT_SECURE`, getauxval(3)).
+/// Whether the process is set-user-ID, set-group-ID or has file capabilities (`AT_SECURE`, getauxval(3)). Its
+/// environment is then not to be trusted.
 #[must_use]
 pub fn is_privileged() -> bool {
     // SAFETY: getauxval(3) takes a number.
@@ -169,7 +169,7 @@ pub fn is_glibc() -> bool {
 
 weak!(GLIBC_VERSION: unsafe extern "C" fn() -> *const c_char = "gnu_get_libc_version", "egress_shim_glibc_version");
 
-/// The path that was executed (`AT_EXECFN`): of a script the script's, not its interpreter's.
+/// The path that was executed (`AT_EXECFN`). For a script it is the script's path, not its interpreter's.
 #[must_use]
 pub fn executed_path() -> &'static [u8] {
     // SAFETY: getauxval(3) takes a number, and gives 0 or the address of a C string that the kernel has put
@@ -180,8 +180,8 @@ pub fn executed_path() -> &'static [u8] {
     }
 }
 
-/// The path of the file that runs, as far as the buffer holds it: of a script its interpreter's. Read from
-/// /proc/self/maps, since a filter may kill for readlink(2), which libc's loader need not have called.
+/// The path of the file that runs, as far as it fits into the buffer. For a script it is the interpreter's path. It is
+/// read from /proc/self/maps, because a seccomp filter may kill for readlink(2), which libc's loader need not call.
 pub fn running_file(buffer: &mut [u8]) -> &[u8] {
     // SAFETY: getauxval(3) takes a number. The program headers are in the file's first mapping.
     let program = usize::try_from(unsafe { libc::getauxval(libc::AT_PHDR) }).unwrap_or_default();
@@ -201,16 +201,16 @@ pub fn running_file(buffer: &mut [u8]) -> &[u8] {
     path.strip_suffix(b" (deleted)").unwrap_or(path)
 }
 
-/// The working directory (getcwd(2)); empty where the kernel does not say, or the buffer is too small.
+/// The working directory (getcwd(2)); empty if the kernel does not tell, or the buffer is too small.
 pub fn directory(buffer: &mut [u8]) -> &[u8] {
     // SAFETY: the pointer and the length are those of one slice.
     let length = unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) };
-    // With its final NUL. What is unreachable from the root does not begin with a slash.
+    // The length includes the final NUL. A directory that cannot be reached from the root does not begin with a slash.
     let path = usize::try_from(length).ok().and_then(|length| buffer.get(..length.checked_sub(1)?));
     path.filter(|path| path.starts_with(b"/")).unwrap_or_default()
 }
 
-/// The target of a symbolic link (readlink(2)); empty where there is none, or the buffer is too small.
+/// The target of a symbolic link (readlink(2)); empty if there is none, or the buffer is too small.
 pub fn link_target<'a>(link: &CStr, buffer: &'a mut [u8]) -> &'a [u8] {
     // SAFETY: a C string; the pointer and the length are those of one slice.
     let length = unsafe {
@@ -222,14 +222,14 @@ pub fn link_target<'a>(link: &CStr, buffer: &'a mut [u8]) -> &'a [u8] {
     target.and_then(|length| buffer.get(..length)).unwrap_or_default()
 }
 
-/// Milliseconds of a clock that nobody sets, as of the last tick of the kernel. libc's function, which makes no
-/// system call where the kernel has put the time into the process (vdso(7)).
+/// Milliseconds of the monotonic clock, as of the kernel's last tick. libc's function makes no system call if the kernel
+/// provides the time in the process's memory (vdso(7)).
 #[must_use]
 pub fn milliseconds() -> i64 {
     time(libc::CLOCK_MONOTONIC_COARSE)
 }
 
-/// How long ago a file was last changed, or put in its place, in milliseconds.
+/// The milliseconds since a file was last changed or put in its place.
 #[must_use]
 pub fn age(status: &Status) -> i64 {
     let of = |(seconds, nanoseconds): (i64, i64)| seconds * 1000 + nanoseconds / 1_000_000;
@@ -237,7 +237,7 @@ pub fn age(status: &Status) -> i64 {
     time(libc::CLOCK_REALTIME_COARSE) - written.max(of(changed(status)))
 }
 
-/// When the inode of a file was last changed, in seconds and nanoseconds.
+/// The time of the last change of a file's inode, in seconds and nanoseconds.
 #[must_use]
 pub fn changed(status: &Status) -> (i64, i64) {
     wide(status.st_ctime, status.st_ctime_nsec)
@@ -256,9 +256,9 @@ fn time(clock: libc::clockid_t) -> i64 {
     seconds * 1000 + nanoseconds / 1_000_000
 }
 
-/// Whether opening a file could wait for another machine or program: by /proc/self/mountinfo it is not on a
-/// file system that is known to be local. The path is absolute. A file that symbolic links lead there is not
-/// seen.
+/// Whether opening a file could wait for another machine or a program: according to /proc/self/mountinfo, the file is
+/// not on a file system that is known to be local. The path is absolute. A symbolic link to another file system is not
+/// noticed.
 #[must_use]
 pub fn is_on_remote_fs(path: &[u8]) -> bool {
     /// Larger tables are those of machines that run many containers.
@@ -288,7 +288,7 @@ fn is_remote_in(table: &[u8], path: &[u8]) -> bool {
         let Some(kind) = words.skip_while(|word| *word != b"-").nth(1) else { continue };
         let point = if point == b"/" { b"" } else { point };
         let length = unescaped(point).count();
-        // The file itself may be one.
+        // The file itself may be a mount point.
         let is_below = path.len() >= length
             && unescaped(point).eq(path.iter().copied().take(length))
             && matches!(path.get(length), None | Some(b'/'));
@@ -339,10 +339,9 @@ fn unescaped(text: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// The entries of the environment that begin in a certain way, as they stand.
+/// The entries of the environment with a given prefix.
 ///
-/// As with getenv(3), sound as long as nobody calls setenv(3) meanwhile: for use at load, or at a call
-/// before that.
+/// As with getenv(3), nobody may call setenv(3) meanwhile: for use at load, or in a call before that.
 #[derive(Clone)]
 pub struct Environment {
     next: *const *const c_char,
@@ -350,8 +349,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// libc's environ(7). `std::env` would take its lock, and a child forked in the meantime would wait
-    /// for it.
+    /// libc's environ(7). `std::env` would take its lock, and a child forked meanwhile would wait for it forever.
     #[must_use]
     pub fn starting_with(start: &'static str) -> Self {
         unsafe extern "C" {
@@ -371,8 +369,8 @@ impl Iterator for Environment {
         if self.next.is_null() {
             return None;
         }
-        // SAFETY: not past the array's null; an entry is a C string, of which no byte is read behind one that
-        // differs.
+        // SAFETY: the walk does not pass the array's null. An entry is a C string, and is not read past the first byte
+        // that differs.
         unsafe {
             loop {
                 let entry = self.next.read();
@@ -380,7 +378,7 @@ impl Iterator for Environment {
                     return None;
                 }
                 self.next = self.next.add(1);
-                // The other variables are not even measured: an environment may be large.
+                // The lengths of other variables are not computed: an environment may be large.
                 if (0..)
                     .zip(self.start)
                     .all(|(index, byte)| entry.cast::<u8>().add(index).read() == *byte)
@@ -392,8 +390,8 @@ impl Iterator for Environment {
     }
 }
 
-/// The environment as the kernel put it on the stack, behind the arguments (execve(2)); null where
-/// libc does not say where that is.
+/// The environment as the kernel put it on the stack, after the arguments (execve(2)); null if libc does not tell the
+/// address.
 ///
 /// glibc sets `environ` when libc itself is constructed (csu/init-first.c). The functions of the
 /// program's `DT_PREINIT_ARRAY` run before that.
@@ -410,7 +408,7 @@ fn initial_environment() -> *const *const c_char {
 
 weak!(STACK_END: &'static *const usize = "__libc_stack_end", "egress_shim_stack_end");
 
-/// A signal set of the kernel: 64 bits, on 32-bit machines in two words, of which the first has the lower signals.
+/// A signal set of the kernel: 64 bits. On 32-bit machines it has two words, and the first has the lower signals.
 #[derive(Clone, Copy, Debug)]
 pub struct SignalSet(u64);
 
@@ -428,11 +426,11 @@ impl SignalSet {
     }
 }
 
-/// Runs `f` while no signal reaches this thread, libc's own for cancellation included: a handler that leaves
-/// by siglongjmp(3) or `pthread_exit(3)` must not leave `f` half done. `f` is given the signals that the
+/// Runs `f` with all signals of this thread blocked, including libc's own for cancellation: a handler that leaves
+/// by siglongjmp(3) or `pthread_exit(3)` must not leave `f` half done. `f` gets the set of signals that the
 /// program itself blocks.
 ///
-/// Here as below bare system calls: libc's would leave its own signals out, and are cancellation points.
+/// Bare system calls, here and below: libc's functions leave out its own signals, and are cancellation points.
 pub fn without_signals<T>(f: impl FnOnce(SignalSet) -> T) -> T {
     let (all, mut blocked) = (SignalSet(u64::MAX), SignalSet(0));
     let mask = |set: *const SignalSet, old: *mut SignalSet| {
@@ -448,12 +446,12 @@ pub fn without_signals<T>(f: impl FnOnce(SignalSet) -> T) -> T {
     value
 }
 
-/// Those of these blocked signals that are pending, for this thread or for the process.
+/// The given blocked signals that are pending for this thread or for the process.
 #[must_use]
 pub fn pending_signals(blocked: SignalSet) -> SignalSet {
     const RAISED: u64 = SignalSet::of(libc::SIGPIPE).0 | SignalSet::of(libc::SIGXFSZ).0;
     let mut pending = SignalSet(0);
-    // No other signal is of interest, and one that is not blocked is not pending.
+    // Only these two signals matter here, and a signal that is not blocked is not pending.
     if blocked.0 & RAISED != 0 {
         // SAFETY: a local of the size that the kernel is told.
         unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut pending, SignalSet::SIZE) };
@@ -466,7 +464,7 @@ pub fn take_back(signal: c_int) {
     let set = SignalSet::of(signal);
     let (now, nothing) =
         (libc::timespec { tv_sec: 0, tv_nsec: 0 }, std::ptr::null::<libc::siginfo_t>());
-    // SAFETY: each pointer is null or to a local of the size that the kernel is told; no time to wait.
+    // SAFETY: each pointer is null or to a local of the size that the kernel is told; the call does not wait.
     unsafe {
         let (set, most) = (&raw const set, &raw const now);
         libc::syscall(libc::SYS_rt_sigtimedwait, set, nothing, most, SignalSet::SIZE);
@@ -482,7 +480,7 @@ pub const PATH_LENGTH: usize = 4096;
 /// It is too long, or has a zero byte.
 pub fn c_path<'a>(path: &[u8], buffer: &'a mut [u8; PATH_LENGTH]) -> Result<&'a CStr, Errno> {
     let too_long = Errno(libc::ENAMETOOLONG);
-    // What is left of the buffer is zeros.
+    // The rest of the buffer is zeros.
     let room = buffer.get_mut(..path.len()).filter(|_| path.len() < PATH_LENGTH).ok_or(too_long)?;
     room.copy_from_slice(path);
     CStr::from_bytes_until_nul(buffer).map_err(|_| too_long)
@@ -495,8 +493,8 @@ pub struct File(c_int);
 impl File {
     /// Opens a file to read. `O_NONBLOCK`, for a named pipe must not hold up the program.
     ///
-    /// By the call that libc's own loader makes, open(2) or openat(2): so a seccomp filter that lets the program
-    /// start lets it pass.
+    /// The system call is the one that libc's own loader makes, open(2) or openat(2), so a seccomp filter that lets the
+    /// program start lets it pass.
     ///
     /// # Errors
     /// Those of open(2).
@@ -512,7 +510,7 @@ impl File {
         c_int::try_from(opened).ok().and_then(Self::new).ok_or_else(|| Errno(errno()))
     }
 
-    /// The file of a descriptor, if that is one.
+    /// The file of a descriptor, if the descriptor is not negative.
     fn new(descriptor: c_int) -> Option<Self> {
         (descriptor >= 0).then_some(Self(descriptor))
     }
@@ -520,7 +518,7 @@ impl File {
     /// The file of a descriptor that nobody else closes; `None` if it is negative.
     ///
     /// # Safety
-    /// It is negative, or of an open file whose owner gives it up.
+    /// The descriptor is negative, or its owner gives it up.
     pub unsafe fn of(descriptor: c_int) -> Option<Self> {
         Self::new(descriptor)
     }
@@ -531,7 +529,7 @@ impl File {
         self.0
     }
 
-    /// What fstat(2) says of it.
+    /// The file's status (fstat(2)).
     ///
     /// # Errors
     /// Those of fstat(2).
@@ -539,7 +537,7 @@ impl File {
         status(self.0).ok_or_else(|| Errno(errno()))
     }
 
-    /// Reads into the buffer until it is full or the file ends, and gives the number of bytes.
+    /// Reads into the buffer until it is full or the file ends, and returns the number of bytes.
     ///
     /// # Errors
     /// Those of read(2).
@@ -559,12 +557,12 @@ impl File {
         Ok(length)
     }
 
-    /// Reads a file to its end, beginning with room for `room` bytes: of files such as those of /proc the size is
-    /// not known, and any file may grow meanwhile. `note` gets the address and the size of the memory that is in use
-    /// from then on, null where it is about to be given back.
+    /// Reads a file to its end. The memory has room for `room` bytes at first and grows: the size of files such as those
+    /// of /proc is not known, and any file may grow meanwhile. `note` gets the address and the size of the memory each time
+    /// that it changes, and null before it is freed.
     ///
     /// # Errors
-    /// Those of read(2); `ENOMEM` for want of memory; `EFBIG` where there are more bytes than `most`.
+    /// Those of read(2); `ENOMEM` if memory runs out; `EFBIG` if there are more than `most` bytes.
     pub fn read_whole(
         &self,
         mut room: usize,
@@ -599,7 +597,7 @@ impl File {
     }
 }
 
-/// The number of open(2), on the machines that have it.
+/// The number of open(2), on the architectures that have it.
 const OLD_OPEN: Option<libc::c_long> = {
     #[cfg(not(any(
         target_arch = "aarch64",
@@ -615,7 +613,7 @@ const OLD_OPEN: Option<libc::c_long> = {
     }
 };
 
-/// Whether this libc opens files by open(2) where it can: musl does, and glibc did before 2.26
+/// Whether this libc opens files by open(2) on architectures that have it: musl does, and glibc did before 2.26
 /// (sysdeps/unix/sysv/linux/open.c).
 fn opens_by_old_call() -> bool {
     // SAFETY: the loader has filled the slot; gnu_get_libc_version(3) gives a C string that stays.
@@ -636,7 +634,7 @@ impl Drop for File {
     }
 }
 
-/// What stat(2) says of a file. In this form the size of a file has 64 bits on every machine.
+/// The status of a file (stat(2)). In this structure the size of a file has 64 bits on every architecture.
 pub type Status = libc::stat64;
 
 /// `_STAT_VER_LINUX` of glibc (bits/stat.h), the version of this structure.
@@ -687,7 +685,7 @@ weak!(XSTAT: unsafe extern "C" fn(c_int, *const c_char, *mut Status) -> c_int = 
 weak!(FSTAT: unsafe extern "C" fn(c_int, *mut Status) -> c_int = "fstat64", "egress_shim_fstat");
 weak!(FXSTAT: unsafe extern "C" fn(c_int, c_int, *mut Status) -> c_int = "__fxstat64", "egress_shim_fxstat");
 
-/// Which memory can be read. Remembers the page that it has seen last.
+/// Tells which memory can be read. Remembers the page that it has checked last.
 #[derive(Debug)]
 pub struct Readable {
     page: usize,
@@ -697,7 +695,7 @@ impl Readable {
     /// No page is smaller, on any machine that Linux runs on.
     const PAGE: usize = 4096;
 
-    /// Knows of a page of the stack, where structures for the kernel usually are.
+    /// Begins with a page of the stack as known, because structures for the kernel are usually there.
     #[must_use]
     #[allow(clippy::new_without_default, reason = "it is made of where it is made")]
     pub fn new() -> Self {
@@ -736,7 +734,7 @@ fn is_page_readable(page: usize) -> bool {
     })
 }
 
-/// A number that the kernel has drawn for this process (`AT_RANDOM`, getauxval(3)).
+/// A random number that the kernel has drawn for this process (`AT_RANDOM`, getauxval(3)).
 #[must_use]
 pub fn random() -> u64 {
     // SAFETY: getauxval(3) takes a number, and gives 0 or the address of 16 bytes.
@@ -746,18 +744,18 @@ pub fn random() -> u64 {
     }
 }
 
-/// Copies bytes of the program's, where the kernel can read them: the pointer may be any. `SIZE` is a multiple of
+/// Copies bytes of the program's memory if the kernel can read them. The pointer may be any; `SIZE` is a multiple of
 /// eight.
 #[must_use]
 pub fn copy_foreign<const SIZE: usize>(from: *const u8) -> Option<[u8; SIZE]> {
     let is_readable = (0..SIZE).step_by(8).all(|offset| can_read_eight(from.wrapping_add(offset)));
-    // SAFETY: the kernel has just read these bytes, which the program has handed to a system call that is about to
-    // read them. Volatile, for another thread may write there.
+    // SAFETY: the kernel has just read these bytes, and the program has passed them to a system call that is about to
+    // read them. Volatile, because another thread may write there.
     is_readable.then(|| unsafe { from.cast::<[u8; SIZE]>().read_volatile() })
 }
 
-/// Whether the kernel can read eight bytes: it copies a signal set (EFAULT) before it finds that what it is to do with
-/// the set is none of sigprocmask(2)'s operations (EINVAL).
+/// Whether the kernel can read eight bytes. It copies a signal set (EFAULT if it cannot) before it finds that the
+/// operation is not one of sigprocmask(2) (EINVAL).
 fn can_read_eight(bytes: *const u8) -> bool {
     const NO_OPERATION: c_int = c_int::MAX;
     // SAFETY: a pointer for the kernel to read eight bytes of, if it can; nothing is done with them.
@@ -769,10 +767,10 @@ fn can_read_eight(bytes: *const u8) -> bool {
     status == -1 && errno() == libc::EINVAL
 }
 
-/// Waits while the word at the address has this value; may return earlier (futex(2)). The bare system
-/// call is no cancellation point.
+/// Waits while the word at the address has this value; may return earlier (futex(2)). A bare system
+/// call is not a cancellation point.
 pub fn wait_while(word: &std::sync::atomic::AtomicU32, value: u32) {
-    // A time limit, so that a wake-up which is lost costs a moment and not a hang.
+    // With the time limit, a lost wake-up costs a moment instead of a hang.
     let most = libc::timespec { tv_sec: 0, tv_nsec: 50_000_000 };
     // SAFETY: the word lives as long as the reference; futex(2) reads it and the local.
     unsafe {
