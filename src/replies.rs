@@ -720,6 +720,25 @@ mod tests {
     }
 
     #[test]
+    fn of_an_answer_that_is_longer_than_the_buffer_only_the_buffer_is_edited() {
+        const LENGTH: u8 = 80;
+        let (reply, filtered) = reply_and_filtered();
+        let whole = c_int::try_from(reply.len()).expect("it is short");
+        let mut answer = reply.clone();
+        let start = answer.as_mut_ptr();
+        // SAFETY: the buffer has the answer and more; the state is the thread's own.
+        let result = unsafe {
+            filter_answer(|| whole, std::ptr::null_mut(), start, c_int::from(LENGTH), false)
+        };
+        // The OPT record is behind it.
+        let question = filtered.len() - 11;
+        assert_eq!(usize::try_from(result), Ok(question), "the length");
+        assert_eq!(answer[12..question], filtered[12..question], "the question");
+        let behind = usize::from(LENGTH)..;
+        assert_eq!(answer[behind.clone()], reply[behind], "what is behind the buffer");
+    }
+
+    #[test]
     fn an_error_and_what_came_with_one_are_left_alone() {
         let (reply, _) = reply_and_filtered();
         let socket = with_datagrams(&[&reply]);

@@ -3,11 +3,13 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
+use std::time::Instant;
 
 use super::settings::{command, large};
-use crate::harness::run::{expect_says, run, said, stderr, stdout};
+use crate::harness::run::{expect_says, output, run, said, stderr, stdout};
 use crate::harness::scratch::text;
-use crate::harness::{Environment, Scratch, expect, in_each_environment};
+use crate::harness::strace::traced;
+use crate::harness::{Environment, Scratch, expect, in_each_environment, on_this_machine};
 
 /// Longer than the time between two looks at the file.
 const A_LOOK: [&str; 2] = ["sleep", "1100"];
@@ -174,5 +176,44 @@ fn a_list_file_that_comes_later_takes_effect() {
         let seen = said(&run(&mut command(environment, &[("IPV4_ONLY_FILE", &list)], &actions)));
         assert!(seen.starts_with("one.test any\none.test IPv4\negress-shim: "), "{seen}");
         expect("lines", seen.lines().count(), 3);
+    });
+}
+
+/// So large a file may be: it is read once for each change.
+#[test]
+fn a_file_that_is_no_list_is_opened_once_and_not_at_each_look() {
+    on_this_machine(|environment| {
+        let scratch = Scratch::new();
+        let (list, trace) = (scratch.file("list", "one.test\n"), scratch.join("trace"));
+        let look = [A_LOOK[0], A_LOOK[1], "look", "one.test"];
+        let actions = [&["look", "one.test", "write", text(&list), "a..b\n"][..], &look.repeat(5)];
+        let command = command(environment, &[("IPV4_ONLY_FILE", text(&list))], &actions.concat());
+        let seen = run(&mut traced(&command, "trace=open,openat", &trace));
+        expect("what it says", stdout(&seen), "one.test IPv4\n".repeat(6));
+        let trace = fs::read_to_string(&trace).expect("strace has written its trace");
+        let is_read = |line: &&str| line.contains(text(&list)) && line.contains("O_RDONLY");
+        expect(
+            "how often it is opened: as a list, and as none",
+            trace.lines().filter(is_read).count(),
+            2,
+        );
+    });
+}
+
+#[test]
+fn of_many_lookups_one_a_second_looks_at_the_file() {
+    in_each_environment(|environment| {
+        let scratch = Scratch::new();
+        let (list, trace) = (scratch.file("list", "one.test\n"), scratch.join("trace"));
+        let actions = ["look", "one.test", "time", "one.test", "2000"];
+        let command = command(environment, &[("IPV4_ONLY_FILE", text(&list))], &actions);
+        let start = Instant::now();
+        output(&mut traced(&command, "trace=all", &trace));
+        let most = usize::try_from(start.elapsed().as_secs()).expect("some") + 2;
+        let trace = fs::read_to_string(&trace).expect("strace has written its trace");
+        let looks =
+            trace.lines().filter(|line| line.contains("stat") && line.contains(text(&list)));
+        let looks = looks.count();
+        assert!((1..=most).contains(&looks), "wanted 1 to {most} looks, seen {looks}");
     });
 }
