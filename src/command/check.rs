@@ -31,7 +31,7 @@ use crate::verdict::{self, SLOW, Seen, Service, Standing};
 use crate::{mistakes, process, run};
 use egress_shim_core::settings::{self, PROGRAMS, TABLE};
 
-/// With the attempts, this makes less than ten seconds. glibc turns to a second name server after five.
+/// Together with the attempts less than ten seconds. glibc turns to a second name server after five.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(6);
 /// Each is looked up in two processes, and each of its addresses is tried, all at the same time.
 const MOST_HOSTS: usize = 16;
@@ -120,11 +120,13 @@ struct Check<'a> {
 /// The outcome of trying the library.
 #[derive(Default)]
 struct Tried {
-    /// The program in which the library was tried.
+    /// The program that has loaded it, or has not.
     program: Option<PathBuf>,
-    /// Why it is not loaded.
+    /// Why it is not loaded, or why that is not known.
     not_loaded: Option<String>,
-    /// The way to let COMMAND load it.
+    /// Whether no program could be asked.
+    is_unknown: bool,
+    /// What would let COMMAND load it.
     cure: Option<&'static str>,
     /// The findings about COMMAND; those about a host are elsewhere.
     findings: Vec<Finding>,
@@ -157,26 +159,42 @@ impl Check<'_> {
                 tried.findings.push(general(code, severity, obstacle.why, &obstacle.instead));
             }
         }
-        let usable = command.filter(|_| tried.not_loaded.is_none());
-        let other =
-            if usable.is_none() { any_dynamic_program(self.path, self.library) } else { None };
-        let Some((file, program)) = usable.or(other.as_ref()) else {
-            if command.is_none() {
-                let why = "there is no dynamically linked program here to try the library in";
-                tried.not_loaded = Some(why.to_owned());
-                let host = &targets[0].host;
-                let action = format!("name yours: egress-shim --check {host} -- COMMAND");
-                tried.findings.push(general(
-                    "no-program",
-                    Severity::Warning,
-                    why.to_owned(),
-                    &action,
-                ));
+        let mut unasked = None;
+        if let Some((file, program)) = command.filter(|_| tried.not_loaded.is_none()) {
+            let asked = self.ask_in(file, program, false, environment, targets)?;
+            match self.take(asked, program, targets, &mut tried)? {
+                None => return Ok(tried),
+                Some(error) => unasked = Some(not_asked(program, &error)),
             }
-            tried.answers = Self::look_up(targets);
-            return Ok(tried);
-        };
-        let asked = self.ask_in(file, program, usable.is_none(), environment, targets)?;
+        }
+        if let Some((file, program)) = any_dynamic_program(self.path, self.library) {
+            let asked = self.ask_in(&file, &program, true, environment, targets)?;
+            match self.take(asked, &program, targets, &mut tried)? {
+                None => {
+                    tried.findings.extend(unasked);
+                    return Ok(tried);
+                }
+                Some(error) => unasked = unasked.or_else(|| Some(not_asked(&program, &error))),
+            }
+        }
+        if tried.not_loaded.is_none() {
+            tried.is_unknown = unasked.is_some();
+            let why = unasked.unwrap_or_else(|| no_program(targets));
+            tried.not_loaded = Some(why.sentence.clone());
+            tried.findings.push(why);
+        }
+        tried.answers = Self::look_up(targets);
+        Ok(tried)
+    }
+
+    /// Takes the answers of a program; gives the error if it cannot be stopped before it runs.
+    fn take(
+        &self,
+        asked: Vec<Answers>,
+        program: &Program,
+        targets: &[Target],
+        tried: &mut Tried,
+    ) -> Result<Option<io::Error>, Failure> {
         for pair in asked {
             match pair {
                 [Ok(without), Ok(with)] => {
@@ -184,17 +202,28 @@ impl Check<'_> {
                     let with = if tried.not_loaded.is_some() { without.clone() } else { with };
                     tried.answers.push([without, with]);
                 }
-                [Err(why), _] | [_, Err(why)] => {
-                    self.not_loaded(program, why, &mut tried)?;
+                [Err(NoAnswer::CannotStop(error)), _] | [_, Err(NoAnswer::CannotStop(error))] => {
+                    tried.answers.clear();
+                    return Ok(Some(error));
+                }
+                [Err(NoAnswer::NotLoaded(said)), _] | [_, Err(NoAnswer::NotLoaded(said))] => {
+                    for line in said.lines().take(20) {
+                        self.report.line("said", escape_short(line.as_bytes(), LONGEST_SHOWN))?;
+                    }
+                    let file = shown(&program.file);
+                    let why = format!("the loader of {file} does not load the library");
+                    tried.not_loaded = Some(why.clone());
+                    let action = "egress-shim has no effect in it";
+                    tried.findings.push(general("not-loaded", Severity::Error, why, action));
                     tried.answers = Self::look_up(targets);
-                    return Ok(tried);
+                    return Ok(None);
                 }
             }
         }
         if tried.not_loaded.is_none() {
             tried.program = Some(program.file.clone());
         }
-        Ok(tried)
+        Ok(None)
     }
 
     fn ask_in(
@@ -230,35 +259,6 @@ impl Check<'_> {
         };
         let mut waiting = Waiting::new("the resolver", LOOKUP_LIMIT);
         trial.ask(targets, || waiting.tick())
-    }
-
-    /// The loader has not loaded the library, or this cannot be known.
-    fn not_loaded(
-        &self,
-        program: &Program,
-        why: NoAnswer,
-        tried: &mut Tried,
-    ) -> Result<(), Failure> {
-        let file = shown(&program.file);
-        match why {
-            NoAnswer::NotLoaded(said) => {
-                for line in said.lines().take(20) {
-                    self.report.line("said", escape_short(line.as_bytes(), LONGEST_SHOWN))?;
-                }
-                let why = format!("the loader of {file} does not load the library");
-                tried.not_loaded = Some(why.clone());
-                let action = "egress-shim has no effect in it";
-                tried.findings.push(general("not-loaded", Severity::Error, why, action));
-                Ok(())
-            }
-            NoAnswer::CannotStop(error) => Err(Failure::new(
-                status::FAILED,
-                format!(
-                    "cannot stop {file} before it runs: {}; --check needs ptrace(2) and /proc",
-                    reason(&error)
-                ),
-            )),
-        }
     }
 
     /// Looks hosts up without any program: this command is static, and its libc asks the same name servers.
@@ -308,10 +308,11 @@ impl Check<'_> {
         environment: &Environment,
         tried: Tried,
     ) -> Result<c_int, Failure> {
-        let Tried { program, not_loaded, cure, mut findings, answers } = tried;
+        let Tried { program, not_loaded, is_unknown, cure, mut findings, answers } = tried;
         let by = program.as_deref().map(shown).unwrap_or_default();
         match &not_loaded {
             None => self.report.line("loaded", format_args!("yes, by {by}"))?,
+            Some(_) if is_unknown => self.report.line("loaded", "not known")?,
             Some(_) if by.is_empty() => {
                 self.report.line("loaded", "no, not by any program here")?;
             }
@@ -354,7 +355,7 @@ impl Check<'_> {
             "settings": settings_json(environment),
             "library": shown(Path::new(&self.library.entry)),
             "program": (!by.is_empty()).then_some(by),
-            "loaded": standing.not_loaded.is_none(),
+            "loaded": (!is_unknown).then_some(standing.not_loaded.is_none()),
             "hosts": hosts.iter().map(|(seen, _)| host_json(seen)).collect::<Vec<_>>(),
         });
         self.report.end(of_hosts, &reached.join(", "), facts)
@@ -377,8 +378,8 @@ impl Check<'_> {
         })
     }
 
-    /// Tries the addresses of all hosts at the same time, and asks the name servers if a lookup has failed or
-    /// was slow. Returns with each host the number of addresses of each family that were not tried.
+    /// Tries the addresses of all hosts at the same time, and asks the name servers where a lookup has failed or
+    /// was slow. With each host, how many addresses of each family were not tried.
     fn gather(
         &self,
         targets: &[Target],
@@ -487,7 +488,7 @@ impl Check<'_> {
     }
 }
 
-/// The addresses of a host of one family, each once; none if the lookup fails.
+/// The addresses of a host of one family, each once; none where the lookup fails.
 fn resolve(host: &str, family: c_int) -> Vec<IpAddr> {
     let Ok(host) = CString::new(host) else { return Vec::new() };
     let mut found: Vec<IpAddr> = Vec::new();
@@ -532,11 +533,30 @@ fn general(code: &'static str, severity: Severity, sentence: String, action: &st
     Finding { code, severity, subject: String::new(), sentence, action: action.to_owned() }
 }
 
+/// The finding about a program that cannot be stopped before it runs.
+fn not_asked(program: &Program, error: &io::Error) -> Finding {
+    let file = shown(&program.file);
+    let sentence = format!(
+        "whether {file} loads the library is not known: it cannot be stopped before it runs here ({}; that takes \
+         ptrace(2) and /proc)",
+        reason(error)
+    );
+    general("not-asked", Severity::Warning, sentence, "once it runs: egress-shim --inspect PID")
+}
+
+/// The finding about a place without a program to try the library in.
+fn no_program(targets: &[Target]) -> Finding {
+    let why = "there is no dynamically linked program here to try the library in";
+    let host = targets.first().map_or("HOST", |target| &target.host);
+    let action = format!("name yours: egress-shim --check {host} -- COMMAND");
+    general("no-program", Severity::Warning, why.to_owned(), &action)
+}
+
 fn shown(path: &Path) -> String {
     escape_short(path.as_os_str().as_bytes(), LONGEST_SHOWN)
 }
 
-// ------------------------------------------------------------------------------------------ the surroundings
+// ------------------------------------------------------------------------------------------------ the place
 
 /// Whether Go's lookups go through libc: `GODEBUG=netdns=cgo`.
 fn looks_up_by_libc(environment: &Environment) -> bool {
@@ -544,7 +564,7 @@ fn looks_up_by_libc(environment: &Environment) -> bool {
     value.split(|&byte| byte == b',').any(|part| part.starts_with(b"netdns=cgo"))
 }
 
-/// The proxies that the environment names. A program that uses a proxy connects to the proxy, not to the host.
+/// The proxies that the environment names. A program that uses one connects to it, not to the host.
 fn proxies(environment: &Environment, targets: &[Target]) -> Vec<Finding> {
     const NAMES: [&str; 6] =
         ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
@@ -614,7 +634,7 @@ fn of_script(file: &Path, program: &Program) -> Option<Finding> {
     })
 }
 
-/// The number of the line that gives `LD_PRELOAD` a new value and drops the old one.
+/// The number of the line that gives `LD_PRELOAD` a value without the one that it has.
 fn line_that_replaces_preload(text: &[u8]) -> Option<usize> {
     const NAME: &[u8] = b"LD_PRELOAD=";
     let text = String::from_utf8_lossy(text);
@@ -668,7 +688,7 @@ impl RunningService {
     }
 }
 
-/// The service, if this command runs in a PID namespace of its own, as in a container, and is not its first process.
+/// The service, if this is a container as far as processes are concerned, and not its first process.
 fn service() -> Option<RunningService> {
     /// `PROC_PID_INIT_INO` in the kernel's `include/linux/proc_ns.h`.
     const OF_THE_HOST: u64 = 0xefff_fffc;

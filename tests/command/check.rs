@@ -432,6 +432,43 @@ fn a_check_that_is_killed_leaves_no_process_behind() {
 }
 
 #[test]
+fn where_no_program_may_be_stopped_the_network_is_tried_all_the_same() {
+    let scratch = Public::new();
+    let trace = scratch.path("ran");
+    let program =
+        scratch.compile_text("program", &TRACE.replace("/tmp/egress-shim-ran", text(&trace)), &[]);
+    let refuse = Environment::here().program("refuse");
+    let error = libc::EPERM.to_string();
+    let unknown = format!(
+        "whether {} loads the library is not known: it cannot be stopped before it runs here (Operation not permitted; \
+         that takes ptrace(2) and /proc)",
+        text(&program)
+    );
+    let inspect = "once it runs: egress-shim --inspect PID";
+    let refused = |path: &str, options: &[&str]| {
+        let mut command = bare(&refuse);
+        command.args(["ptrace", &error, &*COMMAND]).args(options).env("PATH", path);
+        command.args(["--check", "dual.example.com:80", "--", text(&program)]);
+        check(LAB.on(Host::Client, &mut command))
+    };
+    // Another program answers for the network.
+    let (code, report, last) = refused("/usr/bin", &["--ipv4-only", "*"]);
+    assert_eq!((code, last), (Some(1), format!("{unknown}; {inspect}")), "{report}");
+    for line in ["loaded      yes, by /usr/bin/true\n", "with        198.51.100.2 (", BLACK_HOLE] {
+        assert!(report.contains(line), "{line:?} in {report}");
+    }
+    // Where there is none that may run unasked, the command itself looks the host up.
+    let (code, report, last) = refused("/no/such", &["--ipv4-only", "*"]);
+    let pin = "put '198.51.100.2 dual.example.com' into the program's /etc/hosts, as docker run --add-host \
+               dual.example.com:198.51.100.2 does";
+    let wanted = format!("dual.example.com: IPv6 is a black hole, and {unknown}; {pin}");
+    assert_eq!((code, last), (Some(1), wanted), "{report}");
+    assert!(report.contains("loaded      not known\n"), "{report}");
+    assert!(report.contains(&format!("warning     {unknown}; {inspect}\n")), "{report}");
+    assert!(!trace.exists(), "the program has run");
+}
+
+#[test]
 fn in_another_pid_namespace_it_names_inspect() {
     let mut command = bare("unshare");
     command.args(["--fork", "--pid", "--mount-proc", "sh", "-c", "\"$@\"; exit $?", "sh"]);

@@ -340,7 +340,10 @@ fn without_the_32_bit_library_a_32_bit_command_is_warned_of_and_runs() {
 fn a_library_of_the_wrong_word_size_is_named_with_the_right_one() {
     let here = Here::new();
     let narrow = here.path("opt/shim/lib32/libegress_shim.so");
-    let words = format!("{narrow} is 32-bit x86, but {} is 64-bit x86-64: take", text(&here.relay));
+    let words = format!(
+        "{narrow} is 32-bit x86, but {} is 64-bit x86-64: use the library for",
+        text(&here.relay)
+    );
     fails(&mut shim_at(&here.both, &["--library", &narrow, text(&here.relay)]), 125, &[&words]);
     let mut fits = shim_at(&here.both, &["--library", &narrow, text(&here.relay32)]);
     assert_eq!(output(&mut fits), format!("32 bits, {ON}"));
@@ -357,7 +360,7 @@ fn a_library_of_the_wrong_word_size_is_named_with_the_right_one() {
     };
     wrong(
         "opt/shim/archlinux",
-        "archlinux/lib/x86_64-linux-gnu/libegress_shim.so, which is not there",
+        "archlinux/lib/x86_64-linux-gnu/libegress_shim.so, which does not exist",
     );
     here.files.copy(&*LIBRARY, "wrong/lib/x86_64-linux-gnu/libegress_shim.so");
     here.files.copy(&*LIBRARY, "wrong/lib32/libegress_shim.so");
@@ -459,11 +462,10 @@ fn a_32_bit_process_is_inspected_as_a_64_bit_one_is() {
     assert!(ran.out.contains(&words), "{words:?} in {ran:?}");
     let gone = here.path("gone/$LIB/libegress_shim.so");
     let ran = inspect(&here.both, &start(&gone), "");
-    let words = format!("; see that {} is there", here.path("gone/lib32/libegress_shim.so"));
+    let words = format!("; check that {} exists", here.path("gone/lib32/libegress_shim.so"));
     assert!(ran.out.contains(&words), "{words:?} in {ran:?}");
 
     let ran = inspect(&here.wide, &start(""), "");
-    let words = "the program has 32 bits, and only the 64-bit library is installed here; install the 32-bit library \
-                 (docs/MULTILIB.md), and start the program again";
+    let words = "only the 64-bit library is installed here; install the 32-bit library (docs/MULTILIB.md), and start the program again";
     assert!(ran.out.contains(words), "{words:?} in {ran:?}");
 }
