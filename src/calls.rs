@@ -52,9 +52,18 @@ pub fn map(size: usize) -> *mut u8 {
     let arguments = [0, size, access, kind, no_file, 0];
     // SAFETY: a mapping that replaces no other.
     let block = unsafe {
-        // This call takes its arguments in memory (arch/s390/kernel/syscall.c).
+        // This call takes its arguments in memory (arch/s390/kernel/syscall.c), where musl's syscall(3) puts them itself.
         #[cfg(target_arch = "s390x")]
-        let block = libc::syscall(number::MMAP, arguments.as_ptr());
+        let block = {
+            let result: c_long;
+            std::arch::asm!(
+                "svc 0",
+                in("r1") number::MMAP,
+                inlateout("r2") arguments.as_ptr() => result,
+                options(nostack)
+            );
+            if (-4095..0).contains(&result) { -1 } else { result }
+        };
         #[cfg(not(target_arch = "s390x"))]
         let block = syscall(number::MMAP, &arguments);
         block
