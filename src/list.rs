@@ -787,14 +787,16 @@ mod tests {
     fn a_list_that_turns_out_bad_leaves_the_one_in_force() {
         let _turn = TURN.lock();
         make_list(text("good.test"));
+        let own = SPARE.load(Relaxed);
         // In a child forked while the two were exchanged, both may be the same.
-        for spare in [SPARE.load(Relaxed), IN_FORCE.load(Relaxed)] {
+        for spare in [own, IN_FORCE.load(Relaxed)] {
             SPARE.store(spare, Relaxed);
             let mut problems = 0;
             let bad = make(text("other.test a..b"), None, &mut |_| problems += 1, || false);
             assert_eq!((bad, problems), (Ok(()), 1));
             assert!(lists_name("good.test") && !lists_name("other.test"));
         }
+        SPARE.store(own, Relaxed);
     }
 
     /// The block is half written in the child, whose only thread is not the one that writes.
@@ -887,6 +889,20 @@ mod tests {
         assert!(file.is_none() && text.capacity() == 0, "nothing is left");
         // SAFETY: this test's own.
         unsafe { libc::close(pipe[0]) };
+    }
+
+    #[test]
+    fn what_the_loader_has_read_and_freed_is_not_left_for_the_next() {
+        let _turn = TURN.lock();
+        let path = std::env::temp_dir().join(format!("egress-shim-read-{}", process::id()));
+        std::fs::write(&path, "a.test").expect("there is room for a file");
+        let text = read(path.to_str().expect("plain").as_bytes(), 100, true).expect("it is there");
+        assert_eq!(text.bytes, b"a.test");
+        assert_eq!(LEFT_FILE.load(Relaxed), -1, "the file is closed");
+        assert_eq!(LEFT_TEXT.load(Relaxed).cast_const(), text.bytes.as_ptr(), "the text is not");
+        free(text);
+        assert!(LEFT_TEXT.load(Relaxed).is_null());
+        std::fs::remove_file(&path).expect("it is this test's");
     }
 
     #[test]

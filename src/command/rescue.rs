@@ -683,3 +683,36 @@ fn report(
     };
     report.end(findings, &nothing, facts)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use egress_shim_core::kernel::Info;
+
+    /// Should the command be killed after the probe, the further probes may stay without an answer.
+    #[test]
+    fn the_first_probe_goes_out_with_a_count_that_a_few_more_do_not_exhaust() {
+        let figures = Figures {
+            cookie: 1,
+            local: "192.0.2.1:1".parse().unwrap(),
+            peer: "192.0.2.2:2".parse().unwrap(),
+            is_multipath: false,
+            // `struct tcp_info`, in which the peer was last heard 40 s ago.
+            info: Info::of(&silent_for(40_000)).unwrap(),
+            has_keepalive: false,
+            timings: Timings::KERNEL,
+            user_timeout: None,
+        };
+        let timings = Timings { idle: 60, interval: 1, count: 1 };
+        let settings = Keepalive { timings, ..Keepalive::DEFAULT };
+        assert_eq!(probing(&figures, &settings), Timings { idle: 40, interval: 1, count: 8 });
+    }
+
+    fn silent_for(milliseconds: u32) -> [u8; 192] {
+        let mut info = [0; 192];
+        for at in [52, 56] {
+            info[at..at + 4].copy_from_slice(&milliseconds.to_ne_bytes());
+        }
+        info
+    }
+}

@@ -5,7 +5,7 @@
  *                             a new current socket, and a peer for it (`mapped`: an IPv6 socket that
  *                             will connect to ::ffff:127.0.0.1; `raw`: a raw socket of protocol TCP)
  *   nonblocking               makes it so
- *   keepalive=N idle=N interval=N count=N
+ *   keepalive=N idle=N interval=N count=N user-timeout=MILLISECONDS
  *                             sets the option
  *   connect refused disconnect
  *                             connects it: to the peer, to a port where nobody listens, to AF_UNSPEC
@@ -18,7 +18,7 @@
  *                             socket, the first socket of all
  *   listen                    makes it a listening one; `accepted` is then what a connection to it gives
  *   exec                      goes on with the next step in this program run anew, by exec
- *   show                      prints its options, as read back
+ *   show                      prints its options, as read back; no user timeout is none
  *   port                      prints its port
  *   free                      prints how many descriptors are open, and the lowest free one
  *   exhaust                   takes away every free descriptor
@@ -274,18 +274,22 @@ static int option_of(const char *name, int *level)
         return TCP_KEEPINTVL;
     if (strcmp(name, "count") == 0)
         return TCP_KEEPCNT;
+    if (strcmp(name, "user-timeout") == 0)
+        return TCP_USER_TIMEOUT;
     *level = SOL_SOCKET;
     return SO_KEEPALIVE;
 }
 
 static void show(void)
 {
-    static const char *const names[] = { "keepalive", "idle", "interval", "count" };
+    static const char *const names[] = { "keepalive", "idle", "interval", "count", "user-timeout" };
     const char *separator = "";
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         int level, option = option_of(names[i], &level), value = -1;
         socklen_t size = sizeof value;
-        if (getsockopt(current, level, option, &value, &size) == 0) {
+        int is_left_out = option == TCP_USER_TIMEOUT && level == IPPROTO_TCP;
+
+        if (getsockopt(current, level, option, &value, &size) == 0 && (value != 0 || !is_left_out)) {
             printf("%s%s=%d", separator, names[i], value);
             separator = " ";
         }
@@ -408,7 +412,7 @@ static void do_step(const char *step)
         new_socket(AF_INET, SOCK_RAW, IPPROTO_TCP, 0);
     else if (IS("nonblocking"))
         fcntl(current, F_SETFL, O_NONBLOCK);
-    else if (IS("keepalive") || IS("idle") || IS("interval") || IS("count")) {
+    else if (IS("keepalive") || IS("idle") || IS("interval") || IS("count") || IS("user-timeout")) {
         int level, option = option_of(name, &level), number = atoi(value);
         if (setsockopt(current, level, option, &number, sizeof number) != 0)
             fail(step);

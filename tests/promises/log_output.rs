@@ -574,18 +574,24 @@ fn a_log_file_that_needs_more_privilege_is_no_line_in_the_output() {
         let log = scratch.file("log", "");
         fs::set_permissions(&log, Permissions::from_mode(0o600)).expect("it is this test's own");
         let settings = [DEBUG, ("LOG_FILE", text(&log))];
-        for (user, lines) in [(0, 2), (65534, 0)] {
+        let show = |user: u32, strict: &[&str]| {
             let script = ["--reuid", &user.to_string(), "--clear-groups", "--"].map(str::to_owned);
             let mut command = with(environment.bare("setpriv"), script);
             command.arg("env").arg(
                 [OsStr::new("LD_PRELOAD="), environment.library.as_os_str()].join(OsStr::new("")),
             );
             command.args(settings.map(|(name, value)| format!("EGRESS_SHIM_{name}={value}")));
-            expect_says(with(command, [environment.program("show")]), "keepalive on 60/60/5\n");
+            with(with(command, strict), [environment.program("show")])
+        };
+        for (user, lines) in [(0, 2), (65534, 0)] {
+            expect_says(show(user, &[]), "keepalive on 60/60/5\n");
             let seen = fs::read_to_string(&log).expect("the log is there");
             expect(format!("lines of user {user}"), log::lines(&seen).len(), lines);
             fs::write(&log, "").expect("the log can be emptied");
         }
+        let strict = run(&mut show(65534, &["EGRESS_SHIM_STRICT=1"]));
+        expect(said(&strict), strict.status.code(), Some(78));
+        assert!(stderr(&strict).contains("Permission denied"), "{}", said(&strict));
     });
 }
 

@@ -178,6 +178,14 @@ fn under_strict_an_invalid_setting_ends_the_program_before_it_runs() {
             let right = err.lines().count() == 1 && wrong.is_reported_by(&err, directory, true);
             assert!(right, "{setting:?}, strict: its line: {err}");
         }
+        // What is only questionable comes behind.
+        let settings = [("KEEPALIVE", "idle=+1,user-timeout=5"), ("STRICT", "1")];
+        let (status, out, err) = see(&mut command(environment, &settings, &ACTIONS));
+        expect(
+            format!("strict: {err}"),
+            (status, &*out, err.lines().count()),
+            (NOT_RUN.0, NOT_RUN.1, 2),
+        );
     });
 }
 

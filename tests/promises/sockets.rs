@@ -241,6 +241,23 @@ fn what_the_program_set_before_connect_stays() {
 }
 
 #[test]
+fn a_user_timeout_is_set_where_the_program_has_set_none() {
+    for (own, bare, shimmed) in [
+        ("", "", " user-timeout=600000"),
+        ("user-timeout=7000 ", " user-timeout=7000", " user-timeout=7000"),
+    ] {
+        for kind in ["tcp4", "tcp6"] {
+            assert_seen(
+                &[("KEEPALIVE", "user-timeout=600")],
+                &format!("{kind} {own}connect show"),
+                &format!("connect: 0; {UNTOUCHED}{bare}"),
+                &format!("connect: 0; {DEFAULTS}{shimmed}"),
+            );
+        }
+    }
+}
+
+#[test]
 fn what_the_program_sets_after_connect_wins() {
     for (own, bare, shimmed) in [
         ("keepalive=0", UNTOUCHED, "keepalive=0 idle=60 interval=60 count=5"),
@@ -563,6 +580,13 @@ fn a_socket_of_another_namespace_spoils_no_memory_of_either() {
         "namespace defaults=300,75,9 tcp4 back connect back tcp4 connect show",
         "connect: 0; connect: 0; keepalive=0 idle=300 interval=75 count=9",
         &format!("connect: 0; connect: 0; {DEFAULTS}"),
+    );
+    // What is the default here is the program's own there.
+    assert_seen(
+        &[],
+        "tcp4 idle=300 namespace defaults=300,75,9 connect show",
+        "connect: 0; keepalive=0 idle=300 interval=75 count=9",
+        "connect: 0; keepalive=1 idle=300 interval=60 count=5",
     );
 }
 
