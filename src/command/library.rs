@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use egress_shim_core::elf::{Architecture, Elf};
 use egress_shim_core::settings::IPV4_ONLY;
 
+use crate::loader::{self, DOLLAR_LIB, Loader, expanded, is_musl};
 use crate::output::{Failure, status};
 use crate::program::{self, Program};
 use crate::report::escape;
@@ -34,7 +35,7 @@ pub struct Library {
 /// Where it was looked for, or why it cannot be preloaded.
 pub fn find(given: Option<&OsStr>) -> Result<Library, Failure> {
     let given = given.map(|path| absolute(Path::new(path)));
-    if let Some(entry) = given.as_ref().filter(|path| has_dollar_lib(path)) {
+    if let Some(entry) = given.as_ref().filter(|path| path.iter().any(|part| part == DOLLAR_LIB)) {
         return Library::of_entry(entry);
     }
     let places = given.as_ref().map_or_else(places, |path| vec![path.clone()]);
@@ -82,13 +83,6 @@ fn examine(file: &Path) -> Result<Architecture, Failure> {
     Ok(elf.architecture)
 }
 
-/// The path component that glibc's loader replaces with the distribution's name for the directory of libraries.
-const DOLLAR_LIB: &str = "$LIB";
-
-fn has_dollar_lib(path: &Path) -> bool {
-    path.iter().any(|part| part == DOLLAR_LIB)
-}
-
 impl Library {
     /// The library of a path with `$LIB`, which must lead every loader here to its own file.
     fn of_entry(entry: &Path) -> Result<Self, Failure> {
@@ -97,8 +91,7 @@ impl Library {
             Err(Failure::new(status::FAILED, format!("--library {}: {why}", entry.display())))
         };
         let mut files = Vec::new();
-        for loader in loaders_for_dollar_lib() {
-            let Loader { path, architecture } = loader;
+        for Loader { path, architecture } in loader::all().into_iter().filter(Loader::is_led) {
             let file = expanded(entry, path);
             let whose = format!("in {architecture} programs this is {}", file.display());
             if !file.exists() {
@@ -128,7 +121,7 @@ impl Library {
             return self;
         };
         self.files.push(narrow);
-        let loaders = loaders();
+        let mut loaders = loader::all();
         if loaders.iter().all(|loader| loader.architecture == own) {
             return self;
         }
@@ -141,7 +134,7 @@ impl Library {
         let entries = trees.iter().flat_map(|tree| {
             ["", "archlinux"].map(|family| tree.join(family).join(DOLLAR_LIB).join(NAME))
         });
-        let loaders = loaders_for_dollar_lib();
+        loaders.retain(Loader::is_led);
         let fits = |entry: &PathBuf| {
             loaders.iter().all(|loader| is_for(&expanded(entry, loader.path), loader.architecture))
         };
@@ -164,12 +157,15 @@ impl Library {
 
     /// The file that the loader of a program takes: the one for its architecture, or the first if there is none.
     pub fn file_in(&self, program: &Program) -> PathBuf {
+        let Some(elf) = &program.elf else {
+            // A script that /bin/sh runs, or a program that cannot be read.
+            return self.files.first().map(|(_, file)| file.clone()).unwrap_or_default();
+        };
         let loader = program.interpreter().unwrap_or(&program.file);
         let mut files = entries(self.entry.as_bytes())
             .map(|entry| expanded(Path::new(OsStr::from_bytes(entry)), loader));
         let first = files.next().unwrap_or_default();
-        let architecture = program.elf.as_ref().map(|elf| elf.architecture);
-        let is_its = |file: &PathBuf| architecture.is_some_and(|its| is_for(file, its));
+        let is_its = |file: &PathBuf| is_for(file, elf.architecture);
         if is_its(&first) { first } else { files.find(is_its).unwrap_or(first) }
     }
 
@@ -194,68 +190,6 @@ impl Library {
 fn is_for(file: &Path, architecture: Architecture) -> bool {
     program::elf_of(file)
         .is_some_and(|elf| elf.architecture == architecture && version_of(file).is_some())
-}
-
-/// A dynamic loader of this machine.
-struct Loader {
-    path: &'static Path,
-    architecture: Architecture,
-}
-
-/// The loaders whose programs this kernel runs, at the paths that their ABIs give them.
-fn loaders() -> Vec<Loader> {
-    const PATHS: &[&str] = if cfg!(target_arch = "x86_64") {
-        &[
-            "/lib64/ld-linux-x86-64.so.2",
-            "/lib/ld-linux.so.2",
-            "/lib/ld-musl-x86_64.so.1",
-            "/lib/ld-musl-i386.so.1",
-        ]
-    } else if cfg!(target_arch = "aarch64") {
-        &[
-            "/lib/ld-linux-aarch64.so.1",
-            "/lib/ld-linux-armhf.so.3",
-            "/lib/ld-musl-aarch64.so.1",
-            "/lib/ld-musl-armhf.so.1",
-        ]
-    } else {
-        &[]
-    };
-    let loader = |path: &&'static str| {
-        let path = Path::new(*path);
-        Some(Loader { path, architecture: program::elf_of(path)?.architecture })
-    };
-    PATHS.iter().filter_map(loader).collect()
-}
-
-/// The loaders that a path with `$LIB` can lead to their own files. musl's loader for 32-bit programs is not one: it takes
-/// `$LIB` literally, and the directory of that name has the 64-bit file.
-fn loaders_for_dollar_lib() -> Vec<Loader> {
-    let mut loaders = loaders();
-    loaders.retain(|loader| !is_musl(loader.path) || loader.architecture.is_wide);
-    loaders
-}
-
-/// Whether a loader is musl's, which replaces nothing.
-pub fn is_musl(loader: &Path) -> bool {
-    loader.file_name().is_some_and(|name| name.as_bytes().starts_with(b"ld-musl"))
-}
-
-/// The path that a loader opens for a path in `LD_PRELOAD`.
-fn expanded(path: &Path, loader: &Path) -> PathBuf {
-    let real = if is_musl(loader) { None } else { fs::canonicalize(loader).ok() };
-    expanded_by(path, real.as_deref())
-}
-
-/// The same, by glibc's loader in this very place. It puts for `$LIB` the directory that it is installed in, below
-/// the prefix (`DL_DST_LIB` in glibc's elf/Makefile): `lib/i386-linux-gnu` is that of
-/// `/usr/lib/i386-linux-gnu/ld-linux.so.2`.
-pub fn expanded_by(path: &Path, loader: Option<&Path>) -> PathBuf {
-    let directory: Vec<_> = loader.and_then(Path::parent).into_iter().flatten().collect();
-    let is_lib = |part: &&OsStr| matches!(part.as_bytes(), b"lib" | b"lib32" | b"lib64");
-    let Some(start) = directory.iter().rposition(is_lib) else { return path.to_owned() };
-    let lib: PathBuf = directory[start..].iter().collect();
-    path.iter().map(|part| if part == DOLLAR_LIB { lib.as_os_str() } else { part }).collect()
 }
 
 fn places() -> Vec<PathBuf> {

@@ -10,7 +10,8 @@
 //! | [`mistakes`] | messages about mistakes in the command line |
 //! | [`environment`] | the environment, byte for byte |
 //! | [`configuration`] | the settings in force: read, judged, handed on |
-//! | [`library`] | where the library is |
+//! | [`library`] | where the library is, and how `LD_PRELOAD` names it |
+//! | [`loader`] | the dynamic loaders here, and the file that each opens for a path in `LD_PRELOAD` |
 //! | [`program`] | how the kernel and the loader treat COMMAND |
 //! | [`run`] | execve(2) |
 //! | [`check`] | `--check`: gathers the facts, and reports |
@@ -35,6 +36,7 @@ mod environment;
 mod finding;
 mod inspect;
 mod library;
+mod loader;
 mod mistakes;
 mod names;
 mod nameservers;

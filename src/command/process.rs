@@ -17,6 +17,7 @@ use egress_shim_core::kernel::{self, Mapping};
 
 use crate::environment::Environment;
 use crate::library::{self, Version};
+use crate::loader;
 use crate::names::{self, Answers};
 use crate::program;
 use crate::sockets::{self, Connection, Descriptors, Question, Table};
@@ -323,9 +324,9 @@ fn named(id: u32, maps: &[u8], environment: &Environment) -> Option<Named> {
     let loader = maps.split(|&byte| byte == b'\n').filter_map(Mapping::of).find_map(|mapping| {
         let path = Path::new(OsStr::from_bytes(mapping.path));
         let name = path.file_name()?.as_bytes();
-        (name.starts_with(b"ld-") && !library::is_musl(path)).then_some(path)
+        (name.starts_with(b"ld-") && !loader::is_musl(path)).then_some(path)
     });
-    let path = library::expanded_by(entry, loader).into_os_string().into_vec();
+    let path = loader::expanded_by(entry, loader).into_os_string().into_vec();
     let there = [format!("/proc/{id}/root").as_bytes(), &path].concat();
     let elf = if path.starts_with(b"/") {
         program::elf_of(Path::new(OsStr::from_bytes(&there)))

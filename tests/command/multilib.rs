@@ -401,6 +401,18 @@ fn a_32_bit_command_is_asked_what_a_64_bit_one_is() {
     assert_eq!((ran.status.code(), last(&ran)), (Some(1), &*wanted), "{ran:?}");
 }
 
+#[test]
+fn a_script_is_asked_where_dollar_lib_names_the_library() {
+    let here = Here::new();
+    // Without `#!`, which execvp(3) gives to /bin/sh; below a directory that could be taken for a loader's.
+    let script = here.files.write("lib/app/start", "exit 1\n");
+    let mut check = shim_at(&here.both, &["--check", "v4only.example.com:80"]);
+    let ran = run(LAB.on(Host::Client, check.arg("--").arg(&script)));
+    let reached = "v4only.example.com is reached over IPv4, but ";
+    assert!(ran.status.success() && last(&ran).starts_with(reached), "{ran:?}");
+    assert!(ran.out.contains(&here.path("opt/shim/$LIB/libegress_shim.so")), "{ran:?}");
+}
+
 /// musl runs the library's constructor only behind the entry point.
 #[test]
 fn a_32_bit_command_of_musl_is_asked_too() {
