@@ -1252,6 +1252,29 @@ mod tests {
     }
 
     #[test]
+    fn a_container_of_32_bit_programs_gets_the_path_that_leads_to_their_library() {
+        let mut both = here();
+        let narrow = "/lib/egress-shim/lib32/libegress_shim.so";
+        both.library.as_mut().expect("it is there").files.push((X86, narrow.into()));
+        let mut stuck = process(&[], false);
+        stuck.is_elsewhere = true;
+        let mut line = |architecture, loader: &str| {
+            let elf = stuck.elf.as_mut().expect("it has one");
+            elf.architecture = architecture;
+            elf.interpreter = Some(loader.into());
+            start(&Case::of(&stuck, &both, true), &[], &[])
+        };
+        let mount = "start its container with: -v /lib:/shim:ro -e LD_PRELOAD=";
+        for (architecture, loader, path) in [
+            (X86_64, "/lib64/ld-linux-x86-64.so.2", "/shim/libegress_shim.so"),
+            (X86, "/lib/ld-linux.so.2", "'/shim/egress-shim/$LIB/libegress_shim.so'"),
+            (X86, "/lib/ld-musl-i386.so.1", "/shim/egress-shim/lib32/libegress_shim.so"),
+        ] {
+            assert_eq!(line(architecture, loader), format!("{mount}{path}"));
+        }
+    }
+
+    #[test]
     fn a_connect_that_has_just_begun_is_not_blamed() {
         let mut new = process(&[], true);
         new.connections = vec![connecting(PEER6, 0), connecting(PEER4, 0)];
