@@ -481,3 +481,28 @@ fn a_32_bit_process_is_inspected_as_a_64_bit_one_is() {
     let words = "only the 64-bit library is installed here; install the 32-bit library (docs/MULTILIB.md), and start the program again";
     assert!(ran.out.contains(words), "{words:?} in {ran:?}");
 }
+
+/// Whoever follows the last line word for word has the library in the program.
+#[test]
+fn the_line_about_a_library_of_the_wrong_word_size_cures() {
+    let here = Here::new();
+    let waits = "#include <unistd.h>\nint main(void) { return pause(); }\n";
+    let program = here.files.compile_text("waits", waits, &["-m32"]);
+    let inspect = |process: &Process| {
+        let mut ran = run(&mut shim_at(&here.both, &["--inspect", &process.id()]));
+        // A process on its way there is the shell, or the command.
+        while !ran.out.starts_with(&format!("process     {}, {}\n", process.id(), text(&program))) {
+            ran = run(&mut shim_at(&here.both, &["--inspect", &process.id()]));
+        }
+        ran
+    };
+    let wrong =
+        Process::start(bare(&program).env("LD_PRELOAD", here.path("wide/libegress_shim.so")));
+    let ran = inspect(&wrong);
+    let (why, line) = last(&ran).split_once("; start it as: ").expect("a line to type");
+    assert!(why.ends_with("which is 64-bit x86-64, but the program is 32-bit x86"), "{ran:?}");
+    let cured = Process::start(bare("sh").args(["-c", &format!("exec {line}")]));
+    let ran = inspect(&cured);
+    let library = format!("library     {} (", here.path("opt/shim/lib32/libegress_shim.so"));
+    assert!(ran.out.contains(&library) && last(&ran) == "nothing is wrong", "{ran:?}");
+}
