@@ -43,6 +43,16 @@ fn every_script_answers_help_and_a_mistake_with_a_line_that_helps() {
     }
 }
 
+/// One that nobody runs for weeks goes wrong by itself: it reads the log, whose words change.
+#[test]
+fn a_short_soak_finds_nothing_wrong() {
+    let out =
+        done(command(Path::new(ROOT).join("scripts/soak")).args(["3200", "640", "1", "100"])).0;
+    for words in ["No failure, no growth, no lost line.", "No crash, no hang", "No wrong result"] {
+        assert!(out.contains(words), "{words}: {out}");
+    }
+}
+
 #[test]
 fn build_portable_says_what_it_found_and_what_it_wants() {
     let mistake = |build: &mut Command| {
