@@ -1,10 +1,10 @@
-//! What `egress-shim --check` asks the library about the process that it is loaded into: what a host resolves to
-//! there, and what a socket gets from `connect`.
+//! The library's part of `egress-shim --check`: the addresses of a host in the process that the library is loaded into,
+//! and the keepalive that a socket gets from `connect` there.
 //!
-//! The command starts a program as it would run it, with the question in a variable that names that very
-//! process; so no other process, which may inherit the variable, ever answers. The answer comes at load,
-//! in lines on a descriptor, and the process ends before `main`: the program itself never runs.
-//! `egress_shim_core::question` has its words.
+//! The command starts a program as it would run it, with the question in a variable. The question names that
+//! process, so no other process that inherits the variable answers. The library answers at load, in lines
+//! written to a descriptor, and the process ends before `main`: the program itself never runs.
+//! `egress_shim_core::question` defines the lines.
 
 use std::fmt::{self, Write};
 use std::mem::offset_of;
@@ -20,8 +20,9 @@ use egress_shim_core::allowlist::LONGEST_NAME;
 use egress_shim_core::question::{Keepalive, LOADED, Line, Question};
 use egress_shim_core::settings::CHECK;
 
-/// Answers the question that is put to this process, if there is one, and ends the process then. Without the
-/// library a lookup is the next getaddrinfo's; with it, it goes where the program's own calls go.
+/// Answers the question to this process, if there is one, and then ends the process. For the answer without the
+/// library, the lookup calls the next getaddrinfo; for the answer with the library, it calls the one that the program
+/// would call.
 pub fn answer_if_asked(next_getaddrinfo: fn() -> GetAddrInfo) {
     if process::is_privileged() {
         return;
@@ -44,8 +45,8 @@ pub fn answer_if_asked(next_getaddrinfo: fn() -> GetAddrInfo) {
     process::exit(0)
 }
 
-/// Looks the host up and reports what came of it. Gives the first address, which stays valid: nothing frees
-/// the list, since the process ends.
+/// Looks the host up and reports the outcome. Returns the first address, which stays valid: nothing frees
+/// the list, because the process ends.
 fn resolve(
     question: &Question<'_>,
     getaddrinfo: GetAddrInfo,
@@ -66,10 +67,10 @@ fn resolve(
     }
     let mut first = None;
     let mut next: *const addrinfo = list;
-    // SAFETY: getaddrinfo(3) gives a list that ends in null, and nothing frees it.
+    // SAFETY: the list of getaddrinfo(3) ends in null, and nothing frees it.
     while let Some(node) = unsafe { next.as_ref() } {
         next = node.ai_next;
-        // SAFETY: an address of libc's, of the length that its family has.
+        // SAFETY: an address from libc, with the length that its family has.
         if let Some(address) = unsafe { ip_address(node.ai_addr) } {
             first.get_or_insert((node.ai_addr.cast_const(), node.ai_addrlen));
             let _ = write!(out, "{}", Line::Address(address));
@@ -79,7 +80,7 @@ fn resolve(
 }
 
 /// # Safety
-/// Null, or an address as long as its family says.
+/// The pointer is null, or the address has the length of its family.
 unsafe fn ip_address(address: *const sockaddr) -> Option<IpAddr> {
     // SAFETY: this function's own contract.
     unsafe {
@@ -97,10 +98,10 @@ unsafe fn ip_address(address: *const sockaddr) -> Option<IpAddr> {
     }
 }
 
-/// Begins a connection to an address of getaddrinfo's, and reports the keepalive that its socket has.
+/// Begins a connection to an address from getaddrinfo, and reports the keepalive of its socket.
 fn report_connection(port: u16, address: *const sockaddr, length: socklen_t, out: &mut Lines) {
-    // SAFETY: an IPv4 or IPv6 address of libc's, in which the port has the same place and which nobody else
-    // uses; connect(2) takes the address and its length.
+    // SAFETY: an IPv4 or IPv6 address from libc, which nobody else uses, and in which the port has the same place;
+    // connect(2) takes the address and its length.
     let socket = unsafe {
         let family = c_int::from((*address).sa_family);
         let port_of: *mut u16 =
@@ -125,7 +126,7 @@ fn report_connection(port: u16, address: *const sockaddr, length: socklen_t, out
     let _ = write!(out, "{}", Line::Keepalive(keepalive));
 }
 
-/// Writes to a descriptor, without memory of its own.
+/// Writes to a descriptor without allocating.
 struct Lines(c_int);
 
 impl Write for Lines {

@@ -1,5 +1,4 @@
-//! Complaints about invalid settings, on standard error: one line each, up to a limit, and then the end of a strict
-//! program.
+//! Complaints about invalid settings, on standard error: one line each, up to a limit. A strict program is then ended.
 
 use std::fmt;
 
@@ -16,16 +15,16 @@ pub struct Complaints {
 }
 
 impl Complaints {
-    /// More lines would not help, and would bury the others of a log.
+    /// More lines would not help, and would bury the other lines of a log.
     const MOST: usize = 30;
 
-    /// Complaints of a load; those of a strict one end the program.
+    /// Starts the complaints of one load. If it is strict, an invalid setting ends the program.
     #[must_use]
     pub fn new(strict: bool) -> Self {
         Self { strict, count: 0, fatal: false }
     }
 
-    /// Writes a line about a problem, unless there were many.
+    /// Writes a line about a problem, up to [`Self::MOST`] lines.
     pub fn add(&mut self, problem: &Problem<'_>) {
         self.count += 1;
         let fatal = self.strict && problem.kind == Kind::Invalid;
@@ -40,7 +39,7 @@ impl Complaints {
         }
     }
 
-    /// Counts those that were not written, and ends a strict program.
+    /// Reports the number of problems without a line, and ends a strict program.
     pub fn end(self) {
         if let Some(more) = self.count.checked_sub(Self::MOST).filter(|more| *more > 0) {
             let are = if more == 1 { "setting is" } else { "settings are" };

@@ -1,5 +1,5 @@
-//! Functions that the shipped file brings along, because some libc lacks them, or does not have them in the library
-//! that is always loaded. They are compiled only with `--cfg portable`, which `scripts/build-portable` gives.
+//! Functions that the shipped file brings along, because some libcs lack them or have them in a library that is not
+//! always loaded. They are compiled only with `--cfg portable`, which `scripts/build-portable` passes.
 //!
 //! The linker binds the calls of `NAME` to `__wrap_NAME` here (`--wrap=NAME`), and its version script
 //! exports nothing of this.
@@ -14,9 +14,9 @@ use crate::process::weak;
 weak!(DLSYM: unsafe extern "C" fn(*mut c_void, *const c_char) -> *mut c_void = "__real_dlsym", "egress_shim_dlsym");
 weak!(DL_SYM: unsafe extern "C" fn(*mut c_void, *const c_char, *const ()) -> *mut c_void = "_dl_sym", "egress_shim_dl_sym");
 
-/// dlsym(3) without a need for libdl.so.2, which every start of a process would pay for. musl has it
-/// in libc, and so has glibc since 2.34. Before that it is in libdl.so.2, if the process has that; and
-/// libc.so.6 has `_dl_sym`, of which it is a wrapper (elf/dl-sym.c, dlfcn/dlsym.c).
+/// dlsym(3) without a dependency on libdl.so.2, which would cost every start of a process. musl has dlsym in
+/// libc, and so has glibc since 2.34. Before that it is in libdl.so.2, which the process may not have, and is a
+/// wrapper of `_dl_sym` in libc.so.6 (elf/dl-sym.c, dlfcn/dlsym.c).
 ///
 /// # Safety
 /// As for dlsym(3), and the symbol exists: `_dl_sym` ends the process otherwise.
@@ -26,7 +26,7 @@ unsafe extern "C" fn __wrap_dlsym(handle: *mut c_void, symbol: *const c_char) ->
     // arguments are the caller's own.
     unsafe {
         match (DLSYM, DL_SYM) {
-            // RTLD_NEXT is the next after the library that calls: this one, here as there.
+            // RTLD_NEXT means the next library after the caller. The caller is this library in both cases.
             (Some(dlsym), _) => dlsym(handle, symbol),
             (None, Some(dl_sym)) => dl_sym(handle, symbol, __wrap_dlsym as *const ()),
             (None, None) => ptr::null_mut(),
@@ -36,21 +36,21 @@ unsafe extern "C" fn __wrap_dlsym(handle: *mut c_void, symbol: *const c_char) ->
 
 // --- Names that only glibc has -------------------------------------------------------------------------
 //
-// A program for musl may ask at run time whether there is such a function, and must find none. musl passes over symbols
-// whose version is hidden, and glibc binds a program by the version that the program asks for.
+// A program for musl may look for such a function at run time, and must find none. musl skips symbols whose version
+// is hidden, and glibc binds a program by the version that the program asks for.
 
-// The versions are those of the lines "export" in tests/elf.golden, of which scripts/build-portable makes directives for
-// the assembler: they differ between architectures.
+// The versions differ between architectures. scripts/build-portable makes directives for the assembler from the lines
+// "export" in tests/elf.golden.
 
 std::arch::global_asm!(include_str!(env!("EGRESS_SHIM_VERSIONS")));
 
 // --- The unwinder ------------------------------------------------------------------------------------
 //
-// libgcc_s.so.1 is not on every host, and costs every start where it is. Since a panic aborts, std only
-// prints backtraces with it, and here the stack has no frame to print. What does unwind is glibc, which
-// brings libgcc_s itself to end a cancelled thread; a frame of std's then finds that it has nothing to
-// do. These are no part of `--wrap`: the compiler sees through them and leaves out what prints backtraces,
-// two thirds of the library.
+// libgcc_s.so.1 is not on every host, and costs every start where it is. Because a panic aborts, std only uses it to
+// print backtraces, and with these functions the stack has no frame to print. Unwinding is done by glibc, which
+// loads libgcc_s itself to end a cancelled thread; frames of std then have nothing to do. These functions do
+// not use `--wrap`: the compiler sees their bodies and leaves out the code that prints backtraces, two thirds of the
+// library.
 
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Backtrace(_each: *const c_void, _argument: *mut c_void) -> c_int {
@@ -74,14 +74,14 @@ extern "C" fn _Unwind_GetRegionStart(_context: *mut c_void) -> usize {
     0
 }
 
-/// The end of a cleanup; none is ever entered.
+/// The end of a cleanup. No cleanup is ever entered.
 #[unsafe(no_mangle)]
 extern "C" fn _Unwind_Resume(_exception: *mut c_void) -> ! {
     std::process::abort()
 }
 
-/// The names that the tables of 32-bit ARM want (EHABI32, sections 9 and 10): the routines that its compact entries
-/// belong to, of which the unwinder takes its own, and what std's routine would call, which no frame has.
+/// The names that the unwind tables of 32-bit ARM need (EHABI32, sections 9 and 10): the routines of its compact entries,
+/// for which the unwinder uses its own code, and the functions that std's routine calls, which no frame uses.
 #[cfg(target_arch = "arm")]
 mod ehabi {
     macro_rules! never_called {
@@ -103,10 +103,10 @@ mod ehabi {
     );
 }
 
-// --- What a panic would ask ----------------------------------------------------------------------------
+// --- Functions that a panic would call ------------------------------------------------------------------
 //
-// No panic is left, but its code is there, and each symbol that the loader must look for costs every
-// start. Without these two a panic would print its message without a backtrace.
+// No panic is left, but the code of panics is still linked, and each symbol that the loader must look up costs every
+// start. With these two functions instead, a panic would print its message without a backtrace.
 
 #[unsafe(no_mangle)]
 extern "C" fn __wrap_getenv(_name: *const c_char) -> *mut c_char {
@@ -120,8 +120,8 @@ extern "C" fn __wrap_getcwd(_buffer: *mut c_char, _size: usize) -> *mut c_char {
 
 // --- Atomics -----------------------------------------------------------------------------------------
 
-/// Which of its two ways a compiler's out-of-line atomics take: with the instructions of ARMv8.1, or, as
-/// here, with those that every aarch64 has. To find out, compiler-rt would run a constructor of its own.
+/// Whether the compiler's out-of-line atomics use the instructions of ARMv8.1. Here they use those that every aarch64
+/// processor has, because compiler-rt would need a constructor to find out.
 #[cfg(target_arch = "aarch64")]
 #[unsafe(no_mangle)]
 static __aarch64_have_lse_atomics: u8 = 0;

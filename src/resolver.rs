@@ -23,7 +23,7 @@ pub type GetAddrInfo = unsafe extern "C" fn(
     *mut *mut addrinfo,
 ) -> c_int;
 
-/// A call of getaddrinfo(3): the function, and arguments that are as it asks.
+/// A call of getaddrinfo(3): the function and valid arguments for it.
 #[derive(Clone, Copy)]
 pub struct Lookup {
     real: GetAddrInfo,
@@ -35,7 +35,7 @@ pub struct Lookup {
 
 impl Lookup {
     /// # Safety
-    /// `real` is a getaddrinfo(3), and the other arguments are as it asks for as long as this is used.
+    /// `real` is a getaddrinfo(3), and the other arguments are valid for it as long as this value is used.
     pub unsafe fn new(
         real: GetAddrInfo,
         node: *const c_char,
@@ -53,8 +53,8 @@ impl Lookup {
 
     /// libc's answer.
     fn ask(self) -> c_int {
-        // SAFETY: a getaddrinfo(3) and arguments as it asks, by the promise of `new`. What is put in their
-        // place below are C strings, hints and places for a list as well.
+        // SAFETY: a getaddrinfo(3) and valid arguments, by the promise of `new`. The arguments that replace them
+        // below are C strings, hints and places for a list as well.
         unsafe { (self.real)(self.node, self.service, self.hints, self.result) }
     }
 
@@ -85,8 +85,8 @@ impl Lookup {
         unsafe { is_listed("getaddrinfo", self.node) }
     }
 
-    /// The caller's hints, or what none mean: glibc's getaddrinfo takes `AI_DEFAULT` then
-    /// (sysdeps/posix/getaddrinfo.c, `default_hints`), POSIX and musl take no flag.
+    /// The caller's hints, or the meaning of a null pointer: glibc's getaddrinfo then uses `AI_DEFAULT`
+    /// (sysdeps/posix/getaddrinfo.c, `default_hints`), POSIX and musl use no flag.
     fn hints(&self) -> addrinfo {
         // SAFETY: null or valid, by the promise of `new`.
         if let Some(hints) = unsafe { self.hints.as_ref() } {
@@ -118,11 +118,11 @@ impl Lookup {
         self.warn_if_no_ipv4(status, &ipv4)
     }
 
-    /// `AF_INET6`: none, or with `AI_V4MAPPED` all addresses as IPv6, of which the mapped ones stay. They are
-    /// IPv4 on the wire.
+    /// `AF_INET6`: no address. With `AI_V4MAPPED`, libc's list of all addresses as IPv6, of which only the mapped ones
+    /// stay. They are IPv4 on the wire.
     ///
-    /// The IPv6 question is asked here, as no call makes libc map addresses of its choice. POSIX lets
-    /// any part of the list be freed by itself, and both libcs' freeaddrinfo(3) do.
+    /// The IPv6 question is asked here, because no call makes libc map IPv4 addresses alone. POSIX allows
+    /// to free any part of the list by itself, and the freeaddrinfo(3) of both libcs does.
     fn ipv6_addresses(self, hints: &addrinfo) -> c_int {
         if hints.ai_flags & libc::AI_V4MAPPED == 0 {
             return self.no_addresses(hints);
@@ -140,14 +140,14 @@ impl Lookup {
                 return 0;
             }
         }
-        // With AI_ALL the error may be that of the IPv6 question.
+        // With AI_ALL the error may come from the IPv6 question.
         self.no_addresses(hints)
     }
 
-    /// `AF_INET6` only: the error that a host has whose addresses are all IPv4, or its own error if it has
-    /// none of them.
+    /// `AF_INET6` only: the error for a host with IPv4 addresses only, or the host's own error if it has
+    /// no IPv4 address.
     fn no_addresses(self, hints: &addrinfo) -> c_int {
-        // An error that comes from the hints, or from this machine (AI_ADDRCONFIG), comes for any node.
+        // An error that the hints or this machine (AI_ADDRCONFIG) cause is the same for every node.
         let status = self.status_of_literal(c"::1", hints);
         if status != 0 {
             return status;
@@ -162,8 +162,8 @@ impl Lookup {
         if process::is_glibc() {
             return libc::EAI_NODATA;
         }
-        // musl says EAI_NONAME up to 1.2.3 and EAI_NODATA since, of a name without an address of
-        // the family as of an address of the other one.
+        // For a name without an address of the family, and for an address of the other family, musl returns EAI_NONAME
+        // up to 1.2.3 and EAI_NODATA since.
         match self.status_of_literal(c"127.0.0.1", hints) {
             0 => libc::EAI_NONAME,
             status => status,
@@ -176,7 +176,7 @@ impl Lookup {
         Self { node: address.as_ptr(), ..self }.status_with(&addrinfo { ai_flags, ..*hints })
     }
 
-    /// Any family with `AI_ADDRCONFIG` on a machine without IPv4: libc asks for IPv6 only. If there is none
+    /// Any family with `AI_ADDRCONFIG` on a machine without IPv4: libc asks for IPv6 only. On a machine without
     /// either, glibc asks for both, and musl for nothing.
     fn on_a_machine_without_ipv4(self, hints: addrinfo) -> c_int {
         if !process::is_glibc() || self.machine_has(libc::AF_INET6) {
@@ -189,7 +189,7 @@ impl Lookup {
         unsafe {
             let mut next = if status == 0 { *self.result } else { null_mut() };
             while let Some(node) = next.as_mut() {
-                // Each node has the flags of the call; they are to be the caller's.
+                // Each node has the flags of this call, but must have those of the caller's.
                 node.ai_flags = hints.ai_flags;
                 next = node.ai_next;
             }
@@ -197,21 +197,22 @@ impl Lookup {
         status
     }
 
-    /// Whether this machine has a family in the sense of `AI_ADDRCONFIG`, asked with an address of it.
+    /// Whether this machine has a family in the sense of `AI_ADDRCONFIG`. The question to libc is an address of that
+    /// family.
     fn machine_has(self, family: c_int) -> bool {
         let address = if family == libc::AF_INET { c"127.0.0.1" } else { c"::1" };
         let hints = hints_of(family, libc::AI_ADDRCONFIG);
         Self { service: null(), ..self }.status_of_literal(address, &hints) == 0
     }
 
-    /// Passes on the status of a listed host's lookup. Where it says that the host has no IPv4 address, one
-    /// line per process says why: the program may have had IPv6 addresses of it before. They are not asked
-    /// for here: a resolver that drops the question would hold up the program.
+    /// Passes on the status of a listed host's lookup. If the host has no IPv4 address, one line per process tells why
+    /// the lookup fails: without the library, the program may have got IPv6 addresses. The library does not ask for them
+    /// here, because a name server that drops the question would hold up the program.
     fn warn_if_no_ipv4(self, status: c_int, hints: &addrinfo) -> c_int {
         match status {
-            // Also said of a name where a number must be, and of a service that is not one.
+            // libc also returns this for a name in place of a number, and for an unknown service.
             libc::EAI_NONAME if !self.can_only_lack_the_name(hints) => return status,
-            // musl up to 1.2.3 says it of a name without an address of the family, too.
+            // musl up to 1.2.3 also returns it for a name without an address of the family.
             libc::EAI_NONAME if !self.is_ambiguous(status) => {
                 logging::debug!("getaddrinfo: {}: no such name", self.name().escape_ascii());
                 return status;
@@ -257,7 +258,7 @@ impl Lookup {
 unsafe fn is_listed(call: &str, name: *const c_char) -> bool {
     // SAFETY: this function's own contract.
     let text = unsafe { bytes(name) };
-    // A numeric address costs a walk over it where no line is to be logged.
+    // If no line is to be logged, a numeric address costs no more than a walk over it.
     if log::max_level() < LevelFilter::Info && !state::can_be_listed(text) {
         return false;
     }
@@ -294,12 +295,12 @@ fn hints_of(ai_family: c_int, ai_flags: c_int) -> addrinfo {
     }
 }
 
-/// Splits a list into the nodes with IPv4-mapped addresses and the others, each in the order that
-/// it had. glibc gives the canonical name only to the first node; it stays with the first mapped
-/// one. glibc also gives each node the flags of the call, which are to be the caller's.
+/// Splits a list into the nodes with IPv4-mapped addresses and the others, each in the same order as
+/// before. glibc gives the canonical name only to the first node; the first mapped node gets it. glibc
+/// also gives each node the flags of the call; the nodes get the caller's flags.
 ///
 /// # Safety
-/// The list is one that getaddrinfo(3) gave, unchanged, with IPv6 addresses only.
+/// The list comes from getaddrinfo(3), unchanged, and has IPv6 addresses only.
 unsafe fn split(list: *mut addrinfo, flags: c_int) -> (*mut addrinfo, *mut addrinfo) {
     let (mut mapped, mut others) = (null_mut(), null_mut());
     let (mut mapped_end, mut others_end) = (&raw mut mapped, &raw mut others);
@@ -337,15 +338,15 @@ unsafe fn is_mapped(node: &addrinfo) -> bool {
     address.sin6_addr.s6_addr.starts_with(&[0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff])
 }
 
-/// Frees a list; musl's freeaddrinfo crashes on the empty one.
+/// Frees a list. musl's freeaddrinfo crashes on an empty list.
 fn free(list: *mut addrinfo) {
     if !list.is_null() {
-        // SAFETY: a list, or part of one, that libc has just given to this module and to nobody else.
+        // SAFETY: a list, or a part of one, that libc has just returned to this module and to nobody else.
         unsafe { libc::freeaddrinfo(list) };
     }
 }
 
-/// glibc's error for a host whose addresses are all of another family (netdb.h).
+/// glibc's error for a host that only has addresses of another family (netdb.h).
 const EAI_ADDRFAMILY: c_int = -9;
 
 // --- gethostbyname2 ------------------------------------------------------------------------------------
@@ -371,11 +372,11 @@ unsafe extern "C" {
     safe fn __h_errno_location() -> *mut c_int;
 }
 
-/// The policy of `gethostbyname2`: libc's answer, but for a listed name with `AF_INET6` the one for a host
+/// The policy of `gethostbyname2`: libc's answer. For a listed name with `AF_INET6` it is libc's answer for a host
 /// without IPv6 addresses.
 ///
 /// # Safety
-/// `real` is a gethostbyname2(3), and the other arguments are as it asks.
+/// `real` is a gethostbyname2(3), and the other arguments are valid for it.
 pub unsafe fn host(real: GetHostByName2, name: *const c_char, family: c_int) -> *mut hostent {
     // SAFETY: this function's own contract.
     unsafe {
@@ -387,7 +388,7 @@ pub unsafe fn host(real: GetHostByName2, name: *const c_char, family: c_int) -> 
     }
 }
 
-/// libc's answer for a host whose addresses are all IPv4, or its answer for this host if that has no IPv4 address.
+/// libc's answer for a host with IPv4 addresses only, or its answer for this host if this host has no IPv4 address.
 ///
 /// # Safety
 /// As for [`host`].
@@ -398,7 +399,7 @@ unsafe fn host_without_ipv6(real: GetHostByName2, name: *const c_char) -> *mut h
             return null_mut();
         }
         if !process::is_glibc() {
-            // As in `no_addresses`: musl up to 1.2.3 says HOST_NOT_FOUND.
+            // As in `no_addresses`: musl up to 1.2.3 reports HOST_NOT_FOUND.
             return real(c"127.0.0.1".as_ptr(), libc::AF_INET6);
         }
         *__h_errno_location() = NO_DATA;
@@ -409,7 +410,7 @@ unsafe fn host_without_ipv6(real: GetHostByName2, name: *const c_char) -> *mut h
 /// The policy of `gethostbyname2_r`, as [`host`] is that of `gethostbyname2`.
 ///
 /// # Safety
-/// `real` is a `gethostbyname2_r`, and the other arguments are as it asks.
+/// `real` is a `gethostbyname2_r`, and the other arguments are valid for it.
 #[allow(clippy::too_many_arguments, reason = "they are those of gethostbyname2_r")]
 pub unsafe fn host_r(
     real: GetHostByName2R,
@@ -449,7 +450,7 @@ unsafe fn host_without_ipv6_r(
         let status = real(name, libc::AF_INET, host, buffer, length, result, error);
         let found = status == 0 && !(*result).is_null();
         if !process::is_glibc() && (found || status == libc::ERANGE) {
-            // musl needs no room to say that there is nothing.
+            // musl needs no room in the buffer to report that there is no address.
             let address = c"127.0.0.1".as_ptr();
             return real(address, libc::AF_INET6, host, buffer, length, result, error);
         }

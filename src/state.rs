@@ -1,7 +1,7 @@
-//! The settings in force in this process: the policies ask here, and nowhere else.
+//! The settings in force in this process. The policies get them here, and nowhere else.
 //!
-//! The settings are read once, when the library loads or at a call before that. A start makes no kind of system
-//! call that libc's own loader has not made, whatever the settings are, but for a log file and a complaint.
+//! The settings are read once, when the library loads or at a call before that. Whatever they are, a start makes only
+//! kinds of system calls that libc's loader has made too. The exceptions are a log file and an invalid setting.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -16,17 +16,17 @@ use crate::logging::{self, log_once};
 use crate::memory::{self, leak};
 use crate::process::{self, Environment, Errno};
 
-/// The settings of this process, with copies of their texts, as the program may write over its environment.
+/// The settings of this process, with copies of their texts, because the program may write over its environment.
 static SETTINGS: OnceRef<'static, Settings<'static>> = OnceRef::new();
 /// The library does nothing.
 static OFF: Settings<'static> = Settings::OFF;
-/// The settings of a privileged process. Its environment comes from the caller, so it decides nothing, and nothing is
-/// written.
+/// The settings of a privileged process. Its environment comes from an untrusted caller, so it is ignored, and nothing
+/// is written.
 static PRIVILEGED: Settings<'static> =
     Settings { keepalive: Some(Keepalive::DEFAULT), ..Settings::OFF };
 
-/// The settings of this process. Usually the constructor has loaded them; the first call does where another
-/// library's constructor calls a hook before it.
+/// The settings of this process. Usually the constructor has loaded them. If another library's constructor calls a hook
+/// before that, the hook loads them.
 #[must_use]
 pub fn settings() -> &'static Settings<'static> {
     // The cost on the connect path is a load and a compare.
@@ -53,7 +53,7 @@ pub fn is_listed(name: &[u8]) -> bool {
     is_on_list(name, Asker::Lookup)
 }
 
-/// The question whether the name of a reply is listed; `None` if no name can be.
+/// The function that tells whether the name of a reply is listed; `None` if no name can be listed.
 #[must_use]
 pub fn allowlist() -> Option<fn(&[u8]) -> bool> {
     settings().has_allowlist().then_some(|name| is_on_list(name, Asker::Reply))
@@ -65,14 +65,14 @@ fn is_on_list(name: &[u8], asker: Asker) -> bool {
     list::is_listed(name, asker, settings)
 }
 
-/// Whether any host may be listed, as long as it is not known that none is.
+/// Whether any host may be listed: false only if it is known that none is.
 #[must_use]
 #[inline]
 pub fn may_list() -> bool {
     SETTINGS.get().is_none_or(Settings::has_allowlist)
 }
 
-/// Whether the settings that are in force have `enforce`; not before they are loaded.
+/// Whether the settings in force have `enforce`; false before they are loaded.
 #[must_use]
 #[inline]
 pub fn is_enforced() -> bool {
@@ -81,7 +81,7 @@ pub fn is_enforced() -> bool {
         .is_some_and(|settings| settings.keepalive.is_some_and(|keepalive| keepalive.enforce))
 }
 
-/// Reads the settings, unless that is done.
+/// Reads the settings, unless that has been done.
 pub fn load_settings() {
     let _ = settings();
 }
@@ -102,7 +102,7 @@ fn load() -> &'static Settings<'static> {
     SETTINGS.get().unwrap_or(&OFF)
 }
 
-/// Whether `EGRESS_SHIM_PROGRAMS` means the program that this process runs.
+/// Whether `EGRESS_SHIM_PROGRAMS` selects the program of this process.
 #[inline(never)]
 fn is_program_selected(programs: &[u8]) -> bool {
     fn base_name(path: &[u8]) -> &[u8] {
@@ -113,8 +113,8 @@ fn is_program_selected(programs: &[u8]) -> bool {
     settings::is_program_selected(programs, [base_name(process::executed_path()), base_name(file)])
 }
 
-/// Makes the settings those of this process, unless another thread was first. Of threads that race here, one
-/// reports what is wrong.
+/// Makes these the settings of this process, unless another thread was first. If threads race here, one of them reports
+/// the problems.
 fn start(values: &Values<'_>, environment: Environment) {
     static REPORTED: AtomicBool = AtomicBool::new(false);
     let is_first = !REPORTED.swap(true, Relaxed);
@@ -150,7 +150,7 @@ fn start(values: &Values<'_>, environment: Environment) {
         settings::report_no_memory(&mut report);
     }
     match (log_started, log.file) {
-        // A child that has lost the privilege to write to its parent's log says nothing.
+        // A child that has lost the privilege to write to its parent's log is silent.
         (Err(Errno(libc::EACCES | libc::EPERM)), _) if !settings.strict => {}
         (Err(error), Some(path)) => settings::report_no_log(path, &error, &mut report),
         _ => {}
@@ -163,8 +163,7 @@ fn start(values: &Values<'_>, environment: Environment) {
     complaints.end();
 }
 
-/// Says what is in force at the first call that the library has something to do with, so that a start writes
-/// nothing.
+/// Logs the settings in force at the first call on which the library acts, so that a start writes nothing.
 #[inline]
 fn log_what_is_in_force(settings: &Settings<'_>) {
     log_once!(Level::Info, "egress-shim {} is loaded: {settings}", env!("CARGO_PKG_VERSION"));
