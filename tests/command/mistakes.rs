@@ -4,8 +4,8 @@ use super::{PATH, Public, bare, fails, mode, output, run, shim, shim_at, text};
 
 /// What is typed, a word between bars; the exit status; what the message has.
 const TYPED: &str = r"
-    --keepalive|60|true|                    78   --keepalive 60: must name what it sets; did you mean idle=60?
-    --keepalive=60|true|                    78   --keepalive 60: must name what it sets; did you mean idle=60?
+    --keepalive|60|true|                    78   --keepalive 60: must have a key; did you mean idle=60?
+    --keepalive=60|true|                    78   --keepalive 60: must have a key; did you mean idle=60?
     --keepalive|idle=1,counts=3|true|       78   --keepalive idle=1,counts=3: qcounts=3q: 
     --keepalive|on,enforce|true|            78   on and off must stand alone; enforce by itself
     --keepalive|idle=60 interval=5|true|    78   the parts must be separated by commas

@@ -1,10 +1,10 @@
 //! The allowlist: host patterns and their matching. It knows names, not settings or sockets.
 //!
-//! A lookup looks at the name and at each domain above it, so its cost grows with the number of labels in
-//! the name and not with the number of patterns. The list stands in one block of atomic words, without a
-//! reference to the texts that it was made of. So the library can write a new list over an old one while
-//! somebody reads that: the reader may get a wrong answer, which it then throws away, but never an invalid
-//! access.
+//! A lookup tries the name and each domain above it, so its cost grows with the number of labels in
+//! the name and not with the number of patterns. The list is one block of atomic words, without
+//! references to the texts that it was made of. So the library can write a new list over an old one while
+//! another thread reads that. The reader may then get a wrong answer, which it throws away, but never makes an
+//! invalid access.
 
 use std::fmt;
 use std::hash::Hasher;
@@ -35,7 +35,7 @@ pub struct Allowlist<W = Vec<AtomicU64>> {
     words: W,
 }
 
-/// Which of its two texts a pattern of the list is in.
+/// The text that a pattern comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
     /// The value of the variable.
@@ -48,7 +48,7 @@ fn low_half(word: u64) -> usize {
     usize::try_from(word & u64::from(u32::MAX)).unwrap_or_default()
 }
 
-/// The first word of a list: the number of slots, which is zero or a power of two, and what `*` and `!*` say.
+/// The first word of a list: the number of slots, which is zero or a power of two, and the verdicts of `*` and `!*`.
 #[derive(Clone, Copy)]
 struct Header(u64);
 
@@ -66,12 +66,12 @@ impl Header {
     }
 }
 
-/// A domain, and what the patterns say of it and of the names below it. Zero is a slot that is free.
+/// A domain, with the patterns' verdicts on it and on the names below it. A zero slot is free.
 #[derive(Clone, Copy)]
 struct Slot(u64);
 
 impl Slot {
-    /// The bits of the domain's hash that stand in its slot.
+    /// The part of the domain's hash that its slot holds.
     const TAG_SHIFT: u32 = 44;
 
     fn new(start: u32, length: u8, hash: u64) -> Self {
@@ -84,7 +84,7 @@ impl Slot {
         self.0 == 0
     }
 
-    /// Where the domain starts, in bytes from the first one.
+    /// The start of the domain, in bytes from the start of the first domain.
     fn start(self) -> usize {
         low_half(self.0)
     }
@@ -107,7 +107,7 @@ impl Slot {
         self.0 >> Self::TAG_SHIFT == hash >> Self::TAG_SHIFT
     }
 
-    /// The slot with what one more pattern says.
+    /// The slot after one more pattern has been added.
     fn with(self, name: Verdict, below: Verdict) -> Self {
         let (name, below) = (self.name().with(name), self.below().with(below));
         let others = self.0 & !(0b1111 << 40);
@@ -189,7 +189,7 @@ pub enum PatternError {
     Star,
     /// An IP address.
     Numeric,
-    /// A name with more around it: a URL.
+    /// A URL instead of a name.
     Url,
     /// A name with a port.
     Port,
@@ -244,7 +244,7 @@ impl fmt::Display for Explained<'_> {
     }
 }
 
-/// The host in a URL (RFC 3986, section 3.2): what stands between `://` or a user's `@`, and a port or a path.
+/// The host in a URL (RFC 3986, section 3.2): the part after `://` or a user's `@`, and before a port or a path.
 fn host_of_url(text: &[u8]) -> Option<&[u8]> {
     let start = text.windows(3).position(|window| window == b"://")? + 3;
     let rest = text.get(start..)?;
@@ -269,7 +269,7 @@ impl Allowlist {
         Ok(list)
     }
 
-    /// An empty list that has the room for the patterns in two texts.
+    /// An empty list with room for the patterns in two texts.
     ///
     /// # Errors
     /// There is not enough memory.
@@ -282,7 +282,7 @@ impl Allowlist {
     }
 }
 
-/// The number of words that the list of two texts takes.
+/// The number of words that a list of two texts needs.
 #[must_use]
 pub fn words_for(variable: &[u8], file: &[u8]) -> usize {
     let (mut count, mut length) = (0, 0);
@@ -301,14 +301,14 @@ fn slots_for(patterns: usize) -> usize {
 }
 
 impl<W: AsRef<[AtomicU64]>> Allowlist<W> {
-    /// The list that stands in these words; without any, the empty one.
+    /// The list that these words hold. No words are the empty list.
     pub fn in_words(words: W) -> Self {
         Self { words }
     }
 
-    /// Writes the list of two texts over whatever the words hold, of which there are at least [`words_for`]
-    /// them. Nobody else may write meanwhile. Each invalid pattern is left out and given to `invalid`, with
-    /// its text and line.
+    /// Writes the list of two texts over the contents of the words. There must be at least as many words as
+    /// [`words_for`] returns. Nobody else may write meanwhile. Each invalid pattern is left out and given to
+    /// `invalid`, with its text and line.
     pub fn fill(
         &self,
         variable: &[u8],
@@ -321,7 +321,7 @@ impl<W: AsRef<[AtomicU64]>> Allowlist<W> {
         }
         let texts = [(Source::Variable, variable), (Source::File, file)];
         let count = texts.iter().map(|(source, text)| patterns(text, *source).count()).sum();
-        // The texts are of memory's size, and 16 bytes of them are no more than a slot or two.
+        // The texts fit into memory, and 16 bytes of text need no more than two slots.
         let slots = u32::try_from(slots_for(count)).unwrap_or(0);
         self.store(0, Header::new(slots, Verdict::Nothing).0);
         let mut used = 0;
@@ -395,14 +395,14 @@ impl<W: AsRef<[AtomicU64]>> Allowlist<W> {
         Header(self.word(0).unwrap_or_default())
     }
 
-    /// The slot of a domain in lower case and its index, or the free one that it would have; `None` in a list
-    /// without any.
+    /// The slot of a domain in lower case and its index, or the free slot that the domain would get; `None` in a list
+    /// without slots.
     fn position(&self, domain: &[u8], hash: u64) -> Option<(usize, Slot)> {
         let slots = self.header().slots();
         let mask = slots.checked_sub(1)?;
         #[allow(clippy::cast_possible_truncation, reason = "any bits of the hash will do")]
         let start = hash as usize;
-        // There is always a free one, unless somebody writes meanwhile.
+        // There is always a free slot, unless another thread writes meanwhile.
         (0..slots).find_map(|step| {
             let index = start.wrapping_add(step) & mask;
             let slot = Slot(self.word(1 + index).unwrap_or_default());
@@ -487,22 +487,22 @@ impl LowerCase {
     }
 }
 
-/// The patterns come from whoever runs the program, so the hash needs no secret key.
+/// A hash without a secret key: the patterns come from the person who runs the program.
 fn hash_of(domain: &[u8]) -> u64 {
     let mut hasher = std::hash::DefaultHasher::new();
     hasher.write(domain);
     hasher.finish()
 }
 
-/// Whether any pattern could list a node: it is a name of a sane length, and no address. glibc takes the
-/// node `*` for none at all.
+/// Whether any pattern could list a node: whether it is a name of at most 253 bytes and not an address. glibc takes the
+/// node `*` for a missing node.
 #[must_use]
 pub fn can_be_listed(node: &[u8]) -> bool {
     let name = without_trailing_dot(node);
     !name.is_empty() && name.len() <= LONGEST_NAME && name != b"*" && !is_numeric(name)
 }
 
-/// Whether a name is `localhost` or below it, which only patterns that name it list.
+/// Whether a name is `localhost` or below it. Such a name is listed only by a pattern that names it.
 #[must_use]
 pub fn is_localhost(node: &[u8]) -> bool {
     const LOCALHOST: &[u8] = b"localhost";
@@ -533,11 +533,11 @@ fn without_trailing_dot(name: &[u8]) -> &[u8] {
     name.strip_suffix(b".").unwrap_or(name)
 }
 
-/// Whether a text is a host's name: labels of 1-63 letters, digits, `-` and `_`, 253 bytes at most, and no
+/// Checks that a text is a host's name: labels of 1-63 letters, digits, `-` and `_`, at most 253 bytes, and not an
 /// address.
 ///
 /// # Errors
-/// The reason why it is not one.
+/// The reason why it is not a host's name.
 pub fn check_name(name: &[u8]) -> Result<(), PatternError> {
     if name.is_empty() {
         return Err(PatternError::NoName);
@@ -577,8 +577,8 @@ pub fn check_name(name: &[u8]) -> Result<(), PatternError> {
     Ok(())
 }
 
-/// Whether libc takes the name for an address: IPv6 has a colon, IPv4 is what `inet_aton(3)`
-/// accepts: up to four numbers, of which the last fills the bytes that the others leave
+/// Whether libc takes the name for an address. An IPv6 address has a colon. An IPv4 address is any text that
+/// `inet_aton(3)` accepts: up to four numbers, of which the last fills the remaining bytes
 /// (`127.0.0.1`, `127.1`, `0x7f000001`).
 fn is_numeric(name: &[u8]) -> bool {
     if is_dotted_quad(name) || name.contains(&b':') {
@@ -598,13 +598,13 @@ fn is_numeric(name: &[u8]) -> bool {
     true
 }
 
-/// Whether a name is an IPv4 address as people write them. Most numeric lookups are of one, so they cost one walk.
+/// Whether a name is an IPv4 address in the usual form. Most numeric lookups are, and so cost one walk.
 fn is_dotted_quad(name: &[u8]) -> bool {
     let (mut dots, mut digits, mut number) = (0, 0, 0);
     for &byte in name {
         let digit = u32::from(byte.wrapping_sub(b'0'));
         if digit <= 9 {
-            // A second digit behind 0 is octal, which the general way knows.
+            // A second digit after 0 makes the number octal, which the general way handles.
             if digits > 0 && number == 0 {
                 return false;
             }
@@ -632,7 +632,7 @@ fn number(text: &[u8]) -> Option<u64> {
     if digits.is_empty() {
         return None;
     }
-    // By hand: each lookup of a numeric address comes here, and it costs a third of what std's parser does.
+    // Each lookup of a numeric address comes here, and this loop costs a third of std's parser.
     digits.iter().try_fold(0_u64, |value, &byte| {
         let digit = char::from(byte).to_digit(radix)?;
         value.checked_mul(radix.into())?.checked_add(digit.into())

@@ -1,9 +1,9 @@
-//! DNS messages: a reply about a listed name becomes what it would be if the host had no IPv6 address.
+//! DNS messages: a reply about a listed name becomes the reply for the same host without an IPv6 address.
 //!
-//! A message comes from the network. It is read and changed in place, in safe code, every position checked: no
-//! allocation, no panic. It never gets longer. Compression pointers (RFC 1035, section 4.1.4) are never followed, so
-//! none can lead in a circle, and a name ends after 255 octets, so the time that a message takes is in proportion to
-//! its size.
+//! A message comes from the network. It is read and changed in place, in safe code that checks every position, without
+//! allocation or panic. It never gets longer. Compression pointers (RFC 1035, section 4.1.4) are never followed, so
+//! no circle of pointers can hold up the program. A name ends after 255 octets, so the time for a message is in
+//! proportion to its size.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -32,23 +32,23 @@ const ANY: u16 = 255;
 const MANDATORY: u16 = 0;
 const IPV6HINT: u16 = 6;
 
-/// Where the header has its flags, and what they are (RFC 1035, section 4.1.1).
+/// The position of the flags in the header, and the flags (RFC 1035, section 4.1.1).
 const FLAGS: usize = 2;
 const TRUNCATED: u16 = 0x0200;
-/// Where the header counts the questions.
+/// The position of the number of questions in the header.
 const QUESTIONS: usize = 4;
-/// The bits of the flags and of that count which show a reply to one question, and their values in such a reply. QR is
-/// set, the opcode is zero.
+/// The bits of the flags and of the number of questions that identify a reply to one question, and their values in such
+/// a reply. QR is set, the opcode is zero.
 const START_MASK: u32 = 0xf800_ffff;
 const REPLY_START: u32 = 0x8000_0001;
-/// Where it counts the records of the answer, the authority and the additional section.
+/// The positions of the numbers of records in the answer, the authority and the additional section.
 const COUNTS: [usize; 3] = [6, 8, 10];
 const HEADER: usize = 12;
 /// The first two bits of a compression pointer.
 const POINTER: u16 = 0xc000;
 /// The octets of the longest name, with the length of each label and the root (RFC 1035, section 2.3.4).
 const MOST_OCTETS: usize = 255;
-/// A message with more records that would have to lose some of them loses all.
+/// The most records of a message that can lose some and keep others. A message with more loses all of them.
 const MOST_RECORDS: usize = 100;
 
 /// The size of the shortest message with a question about a host: a header, a name of one letter, a type and a
@@ -57,7 +57,7 @@ pub const SHORTEST: usize = HEADER + 3 + 4;
 /// The part of a message that [`may_be_reply`] asks for: the flags and the number of questions.
 pub const START: Range<usize> = FLAGS..QUESTIONS + 2;
 
-/// Whether a message that starts so may be a reply to one question. Most other data is told from one here.
+/// Whether a message with this start may be a reply to one question. Most other data is rejected here.
 #[inline]
 #[must_use]
 pub fn may_be_reply(start: [u8; 4]) -> bool {
@@ -71,7 +71,7 @@ pub struct Question {
 }
 
 impl Question {
-    /// Whether every answer to it is an IPv6 address.
+    /// Whether the question is for AAAA, so that every address in the answer is an IPv6 address.
     #[must_use]
     pub fn is_for_ipv6_alone(&self) -> bool {
         self.kind == AAAA
@@ -92,13 +92,13 @@ pub fn question(message: &[u8]) -> Option<Question> {
         .then_some(Question { kind, end: end + 4 })
 }
 
-/// Takes the IPv6 addresses out of a reply, if the name in question is listed. Gives the new length if anything
-/// has been changed. A message may be cut: what is missing at its end cannot be read.
+/// Removes the IPv6 addresses from a reply, if the name in question is listed. Returns the new length if anything
+/// has been changed. A message may be cut: records that are missing at its end cannot be read.
 ///
-/// A reply to AAAA becomes one without data: the same header and question, no records but the OPT
-/// pseudo-record. It is then whole, so the program need not ask again over TCP. One that has no
-/// AAAA record as it is stays, with all that says why. From replies to other questions the AAAA
-/// records and the `ipv6hint` parameters go, and where that cannot be done, all records.
+/// A reply to AAAA becomes a reply without data: the same header and question, and no records but the OPT
+/// pseudo-record. It is then complete, so the program need not ask again over TCP. A reply without an
+/// AAAA record stays unchanged, with the records that tell why. Replies to other questions lose their AAAA
+/// records and `ipv6hint` parameters, or if that cannot be done, all records.
 #[inline(never)]
 pub fn filter(
     message: &mut [u8],
@@ -129,20 +129,20 @@ pub fn filter(
     drop_records(message, question)
 }
 
-/// Whether a message has no record in its answer.
+/// Whether the answer section of a message is empty.
 #[must_use]
 pub fn is_empty(message: &[u8]) -> bool {
     number(message, COUNTS[0]) == Some(0)
 }
 
-/// The name in question, if it can be a host's: labels of letters, digits, `-` and `_`.
+/// The name in question, if it can be the name of a host: labels of letters, digits, `-` and `_`.
 fn host_name<'a>(message: &[u8], buffer: &'a mut [u8; LONGEST_NAME]) -> Option<&'a [u8]> {
     let mut length: usize = 0;
     let mut position = HEADER;
     loop {
         let size = usize::from(*message.get(position)?);
         if size == 0 {
-            // The last label's dot is left out.
+            // The dot after the last label is left out.
             return buffer.get(..length.checked_sub(1)?);
         }
         let label = message.get(position + 1..)?.get(..size)?;
@@ -154,7 +154,7 @@ fn host_name<'a>(message: &[u8], buffer: &'a mut [u8; LONGEST_NAME]) -> Option<&
             *to = *from;
         }
         length += size;
-        // The longest name has no room for the last dot, and no need of it.
+        // The buffer has no room for a dot after the longest name, which needs none.
         if let Some(dot) = buffer.get_mut(length) {
             *dot = b'.';
         }
@@ -165,8 +165,8 @@ fn host_name<'a>(message: &[u8], buffer: &'a mut [u8; LONGEST_NAME]) -> Option<&
 
 // --- Changes -----------------------------------------------------------------------------------------
 
-/// Drops all records but the OPT pseudo-record (RFC 6891), which has no name that could point
-/// anywhere. Gives the new length.
+/// Removes all records but the OPT pseudo-record (RFC 6891), whose name is the root and so has no pointer. Returns the
+/// new length.
 fn drop_records(message: &mut [u8], question: &Question) -> Option<usize> {
     let additional = COUNTS[2];
     let options = records(message, question).map_while(Result::ok).find(|record| {
@@ -182,7 +182,7 @@ fn drop_records(message: &mut [u8], question: &Question) -> Option<usize> {
     }
 }
 
-/// Whether anything has to go; `None` if the message cannot be read to its end.
+/// Whether anything must be removed; `None` if the message cannot be read to its end.
 fn has_ipv6(message: &[u8], question: &Question) -> Option<bool> {
     let mut found = false;
     for record in records(message, question) {
@@ -191,7 +191,7 @@ fn has_ipv6(message: &[u8], question: &Question) -> Option<bool> {
     Some(found)
 }
 
-/// Where a record starts, how many bytes go before it, and whether it stays.
+/// The start of a record, the number of bytes that are removed before it, and whether it stays.
 #[derive(Clone, Copy)]
 struct Place {
     start: u16,
@@ -199,9 +199,9 @@ struct Place {
     stays: bool,
 }
 
-/// Makes each compression pointer say where its target will be once the gaps are closed; `None` if there are too
-/// many records, or a target is no label of a name that stays.
-// Out of line: its table is not on the stack while a name is looked up.
+/// Makes each compression pointer point to the place of its target after the gaps are closed; `None` if there are too
+/// many records, or a target is not a label of a name that stays.
+// Never inlined, so that its table is not on the stack while the name is matched.
 #[inline(never)]
 fn fix_pointers(message: &mut [u8], question: &Question) -> Option<()> {
     let mut table = [Place { start: 0, gone: 0, stays: false }; MOST_RECORDS];
@@ -233,7 +233,7 @@ fn fix_pointers(message: &mut [u8], question: &Question) -> Option<()> {
     Some(())
 }
 
-/// Where the target of a pointer will be; `None` if it is no label of a name that stays.
+/// The new position of a pointer's target; `None` if it is not a label of a name that stays.
 fn relocated(
     message: &[u8],
     question: &Question,
@@ -267,7 +267,7 @@ fn is_label(message: &[u8], name: &Name, target: usize) -> bool {
     position == target
 }
 
-/// Moves what stays over what goes. Gives the new length.
+/// Closes the gaps by moving the bytes that stay. Returns the new length.
 fn close_gaps(message: &mut [u8], question: &Question) -> Option<usize> {
     let mut read = question.end;
     let mut write = question.end;
@@ -289,8 +289,8 @@ fn close_gaps(message: &mut [u8], question: &Question) -> Option<usize> {
     shift(message, read..message.len(), write)
 }
 
-/// The part of a record that has to go: all of an AAAA record, the `ipv6hint` of an HTTPS or SVCB record, of
-/// others nothing. `None` if the record is not as its type asks.
+/// The part of a record that must be removed: all of an AAAA record, the `ipv6hint` of an HTTPS or SVCB record, nothing of
+/// other records. `None` if the record is malformed for its type.
 fn span_to_remove(message: &[u8], record: &Record) -> Option<Range<usize>> {
     let all = record.start..record.end;
     let nothing = record.end..record.end;
@@ -327,10 +327,10 @@ fn span_to_remove(message: &[u8], record: &Record) -> Option<Range<usize>> {
 
 // --- Records and names -------------------------------------------------------------------------------
 
-/// A record or a name is not as RFC 1035 asks, or the message ends before it does.
+/// A record or a name is malformed (RFC 1035), or the message ends in the middle of it.
 struct Unreadable;
 
-/// A record: the place of its section's count, where it starts, its type, where its data starts, and where it ends.
+/// A record: the position of its section's count in the header, its start, its type, the start of its data, and its end.
 struct Record {
     section: usize,
     start: usize,
@@ -339,11 +339,11 @@ struct Record {
     end: usize,
 }
 
-/// A walk over the records. It borrows nothing, so the message may be changed behind it.
+/// A walk over the records. It borrows nothing, so the part of the message that it has passed may be changed.
 struct Records {
     /// The number of records left in each section.
     left: [u16; 3],
-    /// Where the next one starts; `None` behind one that cannot be read.
+    /// The start of the next record; `None` after a record that cannot be read.
     position: Option<usize>,
 }
 
@@ -353,7 +353,7 @@ impl Records {
         Self { left, position: Some(question.end) }
     }
 
-    /// The next record. One that cannot be read is the last.
+    /// The next record. A record that cannot be read ends the walk.
     fn next(&mut self, message: &[u8]) -> Option<Result<Record, Unreadable>> {
         let mut sections = self.left.iter_mut().zip(COUNTS);
         let (left, section) = sections.find(|(left, _)| **left > 0)?;
@@ -364,7 +364,7 @@ impl Records {
     }
 }
 
-/// The records of a message that does not change meanwhile.
+/// The records of a message that does not change during the walk.
 fn records(
     message: &[u8],
     question: &Question,
@@ -381,7 +381,7 @@ fn record(message: &[u8], start: usize, section: usize) -> Option<Record> {
     (end <= message.len()).then_some(Record { section, start, kind, data, end })
 }
 
-/// A name: where it starts and ends, and where the pointer is that ends it, if one does.
+/// A name: its start and end, and the position of the compression pointer that ends it, if there is one.
 struct Name {
     start: usize,
     end: usize,
@@ -390,11 +390,12 @@ struct Name {
 
 /// A walk over the names of a record, its owner's first.
 struct Names {
-    /// Where the next one starts, and where that after it does if it is the owner's.
+    /// The start of the next name.
     position: usize,
+    /// The start of the first name in the data, until the owner's name has been read.
     data: Option<usize>,
     left: usize,
-    /// Where the record ends.
+    /// The end of the record.
     end: usize,
 }
 
@@ -428,8 +429,8 @@ fn name(message: &[u8], start: usize) -> Option<Name> {
             length @ 1..=63 => position += 1 + usize::from(length),
             _ => {
                 let target = number(message, position)?;
-                // A name that comes before this one; what is neither a length nor a pointer is
-                // not in use (RFC 6891, section 5).
+                // A pointer to an earlier name. Octets that are neither a length nor a pointer are not in use
+                // (RFC 6891, section 5).
                 let is_pointer = target >= POINTER && usize::from(target & !POINTER) < start;
                 return is_pointer.then_some(Name {
                     start,
@@ -441,8 +442,8 @@ fn name(message: &[u8], start: usize) -> Option<Name> {
     }
 }
 
-/// Where in a record's data names are that may be compressed, and how many: the types of RFC 1035 and
-/// those that RFC 3597, section 4, adds for old senders, but for NAPTR, whose name nobody compresses.
+/// The position and the number of the names in a record's data that may be compressed: for the types of RFC 1035 and
+/// those that RFC 3597, section 4, adds for old senders. Not for NAPTR, because nobody compresses its name.
 fn names_in(kind: u16) -> (usize, usize) {
     match kind {
         // NS, MD, MF, CNAME, MB, MG, MR, PTR, NXT
@@ -463,13 +464,13 @@ fn names_in(kind: u16) -> (usize, usize) {
 
 // --- Bytes -------------------------------------------------------------------------------------------
 
-/// Moves bytes to a place that is not behind their own. Gives the end of the copy.
+/// Moves bytes to the same or an earlier position. Returns the end of the copy.
 fn shift(message: &mut [u8], from: Range<usize>, to: usize) -> Option<usize> {
     let end = to + from.len();
     if from.end > message.len() || to > from.start {
         return None;
     }
-    // By hand: the library's host need not have a memmove(3) to load it.
+    // A loop by hand, so that the shipped library needs no memmove(3).
     let bytes = Cell::from_mut(message).as_slice_of_cells();
     for (to, from) in bytes.get(to..)?.iter().zip(bytes.get(from)?) {
         to.set(from.get());

@@ -1,6 +1,6 @@
-//! ELF files: how the dynamic loader and the kernel will treat one, and whether it is our library.
+//! ELF files: how the dynamic loader and the kernel will treat a file, and whether it is our library.
 //!
-//! The bytes may be anybody's. At most a few hundred KiB are asked for, however large a file claims to be.
+//! The bytes are untrusted. At most a few hundred KiB are read, however large a file claims to be.
 
 use std::fmt;
 
@@ -8,10 +8,10 @@ use std::fmt;
 const OWN_NAME: [u8; 12] = *b"egress-shim\0";
 /// The type of that note.
 const OWN_TYPE: u32 = 1;
-/// So long is its descriptor, the library's version and NULs.
+/// The length of its descriptor: the library's version, padded with NULs.
 const OWN_SIZE: usize = 16;
 
-/// The ELF note that the library carries, and that it is known by.
+/// The ELF note that the library carries, and by which it is recognised.
 #[repr(C, align(4))]
 pub struct OwnNote {
     name_size: u32,
@@ -69,8 +69,8 @@ pub struct Elf {
     pub architecture: Architecture,
     /// The path of its dynamic loader.
     pub interpreter: Option<Vec<u8>>,
-    /// Whether it asks for no loader: it is statically linked, a library, or such a loader itself. Not where
-    /// its headers are cut off, which prove nothing.
+    /// Whether the file names no loader: it is statically linked, a library, or a loader itself. False if its headers
+    /// are cut off, because those prove nothing.
     pub is_static: bool,
     /// Whether the Go toolchain has made it.
     pub is_go: bool,
@@ -168,7 +168,7 @@ impl Elf {
     }
 }
 
-/// A note, and the notes behind it.
+/// A note, and the notes after it.
 struct Note<'a> {
     /// With the NUL that ends it.
     name: &'a [u8],
@@ -177,7 +177,7 @@ struct Note<'a> {
     rest: &'a [u8],
 }
 
-/// Words as the file has them.
+/// Words in the byte order and size of the file.
 #[derive(Clone, Copy)]
 struct Words {
     is_wide: bool,

@@ -1,14 +1,14 @@
 //! The kernel's reports about processes and their sockets: the texts of proc(5) and the messages of `sock_diag`(7).
 //!
-//! Much of it is under the control of the process that it is about: names, environments, paths.
+//! The process that a report describes controls much of it: names, environments, paths.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 // ----------------------------------------------------------------------------------------------- processes
 
-/// The parent of a process, from /proc/PID/stat. The program's name stands before it in parentheses, and may
-/// hold anything, parentheses and new lines too.
+/// The parent of a process, from /proc/PID/stat. The program's name comes before it in parentheses, and may contain
+/// any characters, including parentheses and new lines.
 #[must_use]
 pub fn parent(stat: &[u8]) -> Option<u32> {
     let after = stat.get(stat.iter().rposition(|&byte| byte == b')')? + 1..)?;
@@ -16,7 +16,7 @@ pub fn parent(stat: &[u8]) -> Option<u32> {
     number(fields.nth(1)?, 10)
 }
 
-/// A line of /proc/PID/maps that is about a file.
+/// A line of /proc/PID/maps about a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Mapping<'a> {
     /// The first address.
@@ -29,7 +29,7 @@ pub struct Mapping<'a> {
     pub device: &'a [u8],
     /// The file's number on the device.
     pub inode: u64,
-    /// The path; the kernel writes a new line in it as `\012`, and ` (deleted)` behind one that is gone.
+    /// The path. The kernel writes a new line in it as `\012`, and adds ` (deleted)` if the file is gone.
     pub path: &'a [u8],
 }
 
@@ -54,17 +54,17 @@ impl<'a> Mapping<'a> {
     }
 }
 
-/// Whether a program has written something else, a title mostly, over its environment: nginx, postgres, sshd and
-/// what uses setproctitle(3) do. /proc/PID/environ shows that memory, and no environment begins so.
+/// Whether a program has written something else, usually a title, over its environment, as nginx, postgres, sshd and
+/// programs with setproctitle(3) do. /proc/PID/environ shows that memory, and a real environment does not begin like it.
 #[must_use]
 pub fn is_overwritten(environment: &[u8]) -> bool {
     let first = environment.split(|&byte| byte == 0).next().unwrap_or_default();
     !environment.is_empty() && !first.get(1..).is_some_and(|rest| rest.contains(&b'='))
 }
 
-/// The key of where the program begins, for [`auxiliary`].
+/// The key of the program's entry point, for [`auxiliary`].
 pub const AT_ENTRY: u64 = 9;
-/// That of whether it was started with more privileges than its parent has.
+/// The key of the flag that the program has gained privileges at its start.
 pub const AT_SECURE: u64 = 23;
 
 /// An entry of /proc/PID/auxv, the auxiliary vector of getauxval(3).
@@ -117,15 +117,15 @@ const STATES: [&str; 13] = [
 /// The timer that is pending (`get_tcp4_sock` in the kernel's `net/ipv4/tcp_ipv4.c`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timer {
-    /// None: nothing is under way, and there is no keepalive.
+    /// No timer: nothing is unacknowledged, and there is no keepalive.
     None,
-    /// Something is not acknowledged yet. It hides a keepalive timer.
+    /// Data or a SYN is not acknowledged yet. This timer hides a keepalive timer.
     Retransmission,
     /// Keepalive is on.
     Keepalive,
-    /// The peer has room for nothing: the kernel asks whether that has changed.
+    /// The peer has no room for data: the kernel asks again and again whether that has changed.
     ZeroWindow,
-    /// Another one.
+    /// Another timer.
     Other,
 }
 
@@ -150,9 +150,9 @@ pub struct Socket {
     pub peer: SocketAddr,
     /// `TCP_ESTABLISHED` and so on, 1 to 12.
     pub state: u8,
-    /// The event that the kernel waits for.
+    /// The kind of the pending timer.
     pub timer: Timer,
-    /// Until the timer runs out.
+    /// The time until the timer expires.
     pub until: Duration,
     /// The number of retransmissions; with keepalive, the number of unanswered probes.
     pub retries: u32,
@@ -179,13 +179,13 @@ pub struct Info {
     pub backoff: u8,
     /// The timeout of a retransmission, as it is now.
     pub timeout: Duration,
-    /// Since data was sent, again or for the first time.
+    /// The time since data was sent, again or for the first time.
     pub last_sent: Duration,
-    /// Since data was received.
+    /// The time since data was received.
     pub last_received: Duration,
-    /// Since an acknowledgement was received.
+    /// The time since an acknowledgement was received.
     pub last_acknowledged: Duration,
-    /// Whether something is sent and not acknowledged, or not sent yet. (Linux before 4.6 knows of no unsent bytes.)
+    /// Whether data is sent and not acknowledged, or not sent yet. (Linux before 4.6 does not report unsent bytes.)
     pub has_unacknowledged: bool,
 }
 
@@ -207,7 +207,7 @@ impl Info {
         })
     }
 
-    /// Since the peer was heard: the time that its packets tell, not ours.
+    /// The time since the peer's last packet.
     #[must_use]
     pub fn silence(&self) -> Duration {
         self.last_received.min(self.last_acknowledged)
@@ -315,9 +315,9 @@ fn address(text: &str) -> Option<SocketAddr> {
 pub enum Message<'a> {
     /// A message of `sock_diag`(7).
     Socket(&'a [u8]),
-    /// The last one.
+    /// The last message.
     Done,
-    /// An error, or what cannot be read. Nothing follows.
+    /// An error, or a message that cannot be read. Nothing follows.
     Error,
 }
 

@@ -4,7 +4,7 @@
 //! No unsafe code, no system call, no libc. On the paths that the library takes in its host program,
 //! nothing here allocates except the list of patterns, whose memory may be refused.
 //!
-//! Every arrow between the modules points down this table.
+//! A module uses only modules below it in this table.
 //!
 //! | module | what it holds |
 //! |---|---|

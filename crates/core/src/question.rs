@@ -1,7 +1,7 @@
 //! The question that `egress-shim --check` asks a process, and the answer: what each side writes, the other parses.
 //!
-//! The question stands in the variable [`settings::CHECK`](crate::settings::CHECK) and names the one process that it
-//! is for; so no other process, which may inherit the variable, ever answers. The answer is lines on a descriptor.
+//! The question is the value of the variable [`settings::CHECK`](crate::settings::CHECK). It names the process that it is
+//! for, so no other process that inherits the variable answers. The answer is lines on a descriptor.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,8 +9,7 @@ use std::os::raw::c_int;
 
 use crate::allowlist::LONGEST_NAME;
 
-/// The first line of an answer. It stands in the library's file as it is, where the command looks for it before it
-/// asks.
+/// The first line of an answer.
 pub const LOADED: &str = concat!("loaded ", env!("CARGO_PKG_VERSION"), "\n");
 
 /// A question to a process, `PID DESCRIPTOR with|without PORT HOST`.
@@ -20,8 +19,8 @@ pub struct Question<'a> {
     pub process: c_int,
     /// The descriptor that the answer goes to.
     pub descriptor: c_int,
-    /// Whether it is about a lookup and a connection as the program makes them, with the library; otherwise about
-    /// libc's own lookup.
+    /// Whether the question is about the lookup and the connection that the program would make, with the library.
+    /// Otherwise it is about libc's own lookup.
     pub with_library: bool,
     /// The port of the connection.
     pub port: u16,
@@ -90,18 +89,18 @@ impl fmt::Display for Keepalive {
 pub enum Line<'a> {
     /// `loaded VERSION`: the library is in the process, and asks libc now.
     Loaded(&'a str),
-    /// `address ADDRESS`: what the host resolves to, each address once, in libc's order.
+    /// `address ADDRESS`: an address of the host. Each comes once, in libc's order.
     Address(IpAddr),
-    /// `error STATUS ERRNO`: what getaddrinfo(3) said in place of addresses.
+    /// `error STATUS ERRNO`: the error of getaddrinfo(3).
     Error {
         /// The status, as `EAI_NONAME`.
         status: c_int,
-        /// errno, which says more of `EAI_SYSTEM`.
+        /// errno, which has the reason for `EAI_SYSTEM`.
         errno: c_int,
     },
     /// `resolved`: the lookup has ended.
     Resolved,
-    /// `keepalive ON IDLE INTERVAL COUNT MILLISECONDS`: what the socket has.
+    /// `keepalive ON IDLE INTERVAL COUNT MILLISECONDS`: the keepalive of the socket.
     Keepalive(Keepalive),
 }
 
@@ -134,7 +133,7 @@ impl<'a> Line<'a> {
     }
 }
 
-/// With its end.
+/// The line with its end.
 impl fmt::Display for Line<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

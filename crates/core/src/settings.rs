@@ -12,7 +12,7 @@ use log::LevelFilter;
 
 use crate::allowlist::{Allowlist, OutOfMemory, Source};
 
-/// One setting: its parser, and all that the help, the manual page and the README tell about it.
+/// One setting: its parser, and the texts about it in the help, the manual page and the README.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
     /// The environment variable.
@@ -25,7 +25,7 @@ pub struct Row {
     pub metavariable: &'static str,
     /// A valid value.
     pub example: &'static str,
-    /// The value that holds where it is not set.
+    /// The value if the variable is not set.
     pub default: &'static str,
     /// One line of help.
     pub help: &'static str,
@@ -35,7 +35,7 @@ pub struct Row {
 
 type Parse = for<'a> fn(&'a [u8], &mut Settings<'a>, Report<'_>);
 
-/// The kind of a setting's value: what becomes of one that is given twice, and how it is completed.
+/// The kind of a setting's value. It decides how two values are combined, and how shells complete a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ValueKind {
     /// On or off, in any of the usual words.
@@ -135,7 +135,7 @@ pub const LOG: Row = Row {
         }
     },
 };
-/// Where it is logged.
+/// The file of the log.
 pub const LOG_FILE: Row = Row {
     variable: "EGRESS_SHIM_LOG_FILE",
     option: "--log-file",
@@ -345,9 +345,10 @@ pub struct Problem<'a> {
 pub enum Kind {
     /// An invalid setting, which ends a strict program.
     Invalid,
-    /// A variable that looks like a setting but is not one. An image may have it: it never ends a program.
+    /// A variable that looks like a setting but is not one. It never ends a program, because images may set such
+    /// variables.
     Unknown,
-    /// A valid setting that does something other than people expect.
+    /// A valid setting whose effect people may not expect.
     Questionable,
 }
 
@@ -361,7 +362,7 @@ impl fmt::Display for Problem<'_> {
     }
 }
 
-/// A part, a name or a path in a message: printable, and cut so that a line with two of them is not.
+/// A part, a name or a path in a message: printable, and cut, so that a line with two of them is not too long.
 pub struct Escaped<'a>(pub &'a [u8]);
 
 impl fmt::Display for Escaped<'_> {
@@ -394,11 +395,11 @@ fn report_invalid(
     report(&Problem { kind: Kind::Invalid, variable, place: None, part, must, instead });
 }
 
-/// The values of the settings in environment entries (`NAME=value`), without white space around them; an empty
+/// The values of the settings in environment entries (`NAME=value`), without white space around them. An empty
 /// value counts as not set.
 #[derive(Clone, Copy, Debug)]
 pub struct Values<'a> {
-    /// As [`PARSERS`] has their settings.
+    /// In the order of [`PARSERS`].
     values: [Option<&'a [u8]>; TABLE.len()],
     /// The number of variables that look like a setting but are not one.
     pub unknown: usize,
@@ -457,7 +458,7 @@ impl<'a> Values<'a> {
         self.get(&PARSERS, &PROGRAMS)
     }
 
-    /// Makes settings of the values. Patterns are only looked at by [`load_allowlist`].
+    /// Turns the values into settings. Patterns are parsed later, by [`load_allowlist`].
     pub fn parse(&self, report: Report<'_>) -> Settings<'a> {
         self.parse_with(&PARSERS, report)
     }
@@ -516,8 +517,8 @@ fn parse_switch(value: &[u8]) -> Option<bool> {
     })
 }
 
-/// Whether a variable that is not a setting was meant to be one. Kubernetes puts `NAME_SERVICE_HOST`,
-/// `NAME_PORT` and more of that kind into every container beside a Service whose name begins as ours.
+/// Whether a variable that is not a setting was meant to be one. If a Service's name begins with egress-shim, Kubernetes
+/// sets `EGRESS_SHIM..._SERVICE_HOST`, `..._PORT` and the like in every container of the namespace.
 fn is_meant_for_us(name: &[u8]) -> bool {
     let has = |part: &[u8]| name.windows(part.len()).any(|window| window == part);
     name.get(SWITCH.variable.len()) == Some(&b'_')
@@ -533,11 +534,11 @@ impl fmt::Display for NoSuchSetting<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match nearest_variable(self.0) {
             Some(nearest) => write!(f, "no such setting; did you mean {nearest}?"),
-            None if self.0 == b"EGRESS_SHIM_LIBRARY" => {
-                f.write_str("no such setting; the library is only an option: --library PATH")
-            }
+            None if self.0 == b"EGRESS_SHIM_LIBRARY" => f.write_str(
+                "no such setting; the library can only be named by an option: --library PATH",
+            ),
             None => {
-                f.write_str("no such setting; there are ")?;
+                f.write_str("no such setting; the settings are ")?;
                 for (index, variable) in variables().enumerate() {
                     write!(f, "{}{variable}", if index == 0 { "" } else { ", " })?;
                 }
@@ -547,7 +548,7 @@ impl fmt::Display for NoSuchSetting<'_> {
     }
 }
 
-/// The setting whose name a misspelt one probably is.
+/// The setting that a misspelt name probably means.
 #[must_use]
 pub fn nearest_variable(name: &[u8]) -> Option<&'static str> {
     let start = SWITCH.variable.len() + 1;
@@ -582,7 +583,7 @@ fn distance(known: &[u8], other: &[u8]) -> Option<usize> {
     row.last().copied()
 }
 
-/// A part of `EGRESS_SHIM_KEEPALIVE` that takes a number.
+/// A key of `EGRESS_SHIM_KEEPALIVE` that takes a number.
 struct Key {
     name: &'static str,
     unit: Unit,
@@ -712,7 +713,7 @@ impl fmt::Display for InvalidNumber<'_> {
     }
 }
 
-/// The message about a part that is not a key with its value: what was probably meant.
+/// The message about a part that is not a key with a value: a guess at the intended part.
 struct NoKeepalivePart<'a>(&'a [u8]);
 
 impl fmt::Display for NoKeepalivePart<'_> {
@@ -723,7 +724,7 @@ impl fmt::Display for NoKeepalivePart<'_> {
                 .write_str("on and off must stand alone; enforce by itself switches keepalive on");
         }
         if parse_number(part, Unit::Seconds).is_some() {
-            return write!(f, "must name what it sets; did you mean idle={}?", Escaped(part));
+            return write!(f, "must have a key; did you mean idle={}?", Escaped(part));
         }
         let end = part.iter().position(|byte| !byte.is_ascii_alphabetic() && *byte != b'-');
         let (name, rest) = part.split_at(end.unwrap_or(part.len()));
@@ -748,7 +749,7 @@ impl fmt::Display for NoKeepalivePart<'_> {
     }
 }
 
-/// A number of digits; of seconds also with a unit: `60s`, `1m`, `1h`.
+/// A decimal number. A number of seconds may have a unit: `60s`, `1m`, `1h`.
 fn parse_number(text: &[u8], unit: Unit) -> Option<c_int> {
     let (digits, factor) = match text {
         [digits @ .., b's'] if unit == Unit::Seconds => (digits, 1),
@@ -782,16 +783,15 @@ impl fmt::Display for Modules {
     }
 }
 
-/// One directive of a log filter: the module that it is about, none for all, and the level.
+/// One directive of a log filter: its module, or `None` for all modules, and the level.
 pub type Directive<'a> = (Option<&'a str>, LevelFilter);
 
 /// The directives of a log filter as `env_logger` reads them: `LEVEL`, `egress_shim::MODULE` or
-/// `egress_shim::MODULE=LEVEL`, separated by commas; or the part that is not one. `env_logger` takes any other
-/// word for the name of a module that does not exist, and a misspelt level would silence the log without a
-/// word.
+/// `egress_shim::MODULE=LEVEL`, separated by commas. A part that is not a directive is an error. `env_logger` takes any
+/// other word for the name of a module, so a misspelt level would silence the log without a message.
 pub fn log_directives(filter: &[u8]) -> impl Iterator<Item = Result<Directive<'_>, &[u8]>> {
     let level = |word: &str| word.trim().parse::<LevelFilter>().ok();
-    // A slash, which env_logger would take for a filter of texts, is in no name.
+    // env_logger would take a slash for a filter of texts. No name has a slash.
     let is_module = |word: &str| {
         word.strip_prefix("egress_shim").is_some_and(|rest| {
             rest.is_empty() || rest.strip_prefix("::").is_some_and(|name| MODULES.contains(&name))
@@ -823,8 +823,8 @@ fn is_program_name(word: &[u8]) -> bool {
     !name.is_empty() && !name.iter().any(|byte| matches!(byte, b'/' | b'*' | b'!'))
 }
 
-/// Whether the library acts in a program, which has the name that was executed and that of the file that
-/// runs: of a script, its own and its interpreter's.
+/// Whether the library acts in a program. The names are that of the executed file and that of the file that runs. For a
+/// script these are its own name and its interpreter's.
 #[must_use]
 pub fn is_program_selected(programs: &[u8], names: [&[u8]; 2]) -> bool {
     let (mut any, mut wanted) = (false, false);
@@ -841,7 +841,7 @@ pub fn is_program_selected(programs: &[u8], names: [&[u8]; 2]) -> bool {
     wanted || !any
 }
 
-/// A larger file is no list of hosts, and the program needs its memory for itself.
+/// The largest list file. A larger file is hardly a list of hosts, and would take memory from the program.
 pub const LARGEST_FILE: usize = 16 << 20;
 /// The problem of a larger file.
 pub const TOO_LARGE: &str = "larger than 16 MiB";
@@ -865,8 +865,8 @@ pub fn load_allowlist(
     Ok(list)
 }
 
-/// Writes the allowlist of the two settings' texts, the file's with its path, over another one, which has
-/// the room for it.
+/// Writes the allowlist of the two settings' texts, the file's with its path, over another list, which has
+/// room for it.
 pub fn fill_allowlist<W: AsRef<[AtomicU64]>>(
     list: &Allowlist<W>,
     variable: &[u8],
@@ -912,7 +912,7 @@ fn row_of(source: Source) -> &'static Row {
     }
 }
 
-/// Reports an allowlist that cannot be had, now or at all, the file's by its path.
+/// Reports an allowlist that cannot be loaded, now or at all. The list of a file is named by its path.
 pub fn report_no_list(
     path: Option<&[u8]>,
     error: &dyn fmt::Display,
@@ -1173,8 +1173,8 @@ mod tests {
         let alone = "on and off must stand alone; enforce by itself switches keepalive on";
         let commas = "the parts must be separated by commas";
         for (value, wanted) in [
-            ("60", "must name what it sets; did you mean idle=60?"),
-            ("60s", "must name what it sets; did you mean idle=60s?"),
+            ("60", "must have a key; did you mean idle=60?"),
+            ("60s", "must have a key; did you mean idle=60s?"),
             ("on,enforce", alone),
             ("enforce,OFF", alone),
             ("idle=60 interval=5", commas),
