@@ -19,7 +19,7 @@ const STACK: usize = 64 << 10;
 /// One address that was tried.
 #[derive(Clone, Debug)]
 pub struct Attempt {
-    /// Where to.
+    /// The address.
     pub address: IpAddr,
     /// Its port.
     pub port: u16,
@@ -36,7 +36,7 @@ pub enum Outcome {
     Silent,
     /// The port is closed.
     Refused,
-    /// Why no packet gets there.
+    /// The reason why no packet gets there.
     Unreachable(String),
 }
 
@@ -77,7 +77,7 @@ impl Display for Attempt {
         write!(f, "{address} port {port}: ")?;
         match outcome {
             Outcome::Connected(time) => write!(f, "connected in {} ms", time.as_millis()),
-            // An IPv4 address that is silent has other causes.
+            // A silent IPv4 address has other causes.
             Outcome::Silent if address.is_ipv6() => {
                 write!(f, "no answer in {} s: a black hole", LIMIT.as_secs())
             }
@@ -88,7 +88,7 @@ impl Display for Attempt {
     }
 }
 
-/// The addresses of a host that are tried, in their order, and how many of each family, IPv4 first, are too many.
+/// The addresses of a host to try, in order, and the number of addresses left out of each family, IPv4 first.
 pub fn choose<'a>(addresses: impl Iterator<Item = &'a IpAddr>) -> (Vec<IpAddr>, [usize; 2]) {
     let mut chosen: Vec<IpAddr> = Vec::new();
     let mut left_out: Vec<IpAddr> = Vec::new();
@@ -129,7 +129,7 @@ pub fn try_all(places: Vec<(IpAddr, u16)>) -> Vec<Attempt> {
     attempts
 }
 
-/// The best that came of the attempts over one family.
+/// The best outcome of the attempts over one family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Family {
     None,
@@ -140,7 +140,7 @@ pub enum Family {
 }
 
 impl Family {
-    /// That of IPv4, or of IPv6.
+    /// The best outcome over IPv4, or over IPv6.
     pub fn of(tried: &[Attempt], is_ipv4: bool) -> Self {
         let of_family = tried.iter().filter(|attempt| attempt.address.is_ipv4() == is_ipv4);
         let outcomes = of_family.map(|attempt| match attempt.outcome {
@@ -153,7 +153,7 @@ impl Family {
     }
 }
 
-/// A word of progress, once, for somebody at a terminal who waits for more than a second.
+/// A message of progress, once, for a person at a terminal who has waited for more than a second.
 pub struct Waiting {
     what: &'static str,
     limit: Duration,
@@ -167,7 +167,7 @@ impl Waiting {
         Self { what, limit, since: Instant::now(), is_said: !io::stderr().is_terminal() }
     }
 
-    /// Says the word if it is time.
+    /// Prints the message if it is time.
     pub fn tick(&mut self) {
         if !self.is_said && self.since.elapsed() > Duration::from_secs(1) {
             self.is_said = true;

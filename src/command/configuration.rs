@@ -1,8 +1,8 @@
 //! The settings in force: made of options and environment, judged by the library's own parser before
 //! anything starts, and handed on to COMMAND.
 //!
-//! Nothing strict is handed on: what COMMAND starts later, perhaps without its privileges, is never
-//! ended for a setting.
+//! `EGRESS_SHIM_STRICT` is not handed on: programs that COMMAND starts later, perhaps without its privileges, are
+//! never ended for a setting.
 
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
@@ -29,7 +29,7 @@ pub struct Configuration {
     pub keepalive: Option<Keepalive>,
     /// The value of `EGRESS_SHIM_PROGRAMS`; empty if there is none.
     pub programs: Vec<u8>,
-    /// The patterns of the variable, as they stand.
+    /// The patterns of the variable, unparsed.
     patterns: Vec<u8>,
     /// The file of patterns: its path and its text.
     file: Option<(Vec<u8>, Vec<u8>)>,
@@ -37,12 +37,12 @@ pub struct Configuration {
     pub problems: Vec<String>,
 }
 
-/// A longer list is handed on as the file that it is in: each program that COMMAND starts would have to
-/// carry it. The kernel's own bound is `MAX_ARG_STRLEN`, 128 KiB.
+/// A longer list is handed on as the path of its file, because each program that COMMAND starts would have to
+/// carry the list. The kernel's own limit is `MAX_ARG_STRLEN`, 128 KiB.
 const LONGEST_LIST: usize = 64 << 10;
 
 impl Configuration {
-    /// Gives the options' values to the variables that they stand for.
+    /// Puts the values of the options into their variables.
     pub fn apply(options: &Options, environment: &mut Environment) {
         for (row, value) in &options.settings {
             let value = match row.kind {
@@ -55,7 +55,7 @@ impl Configuration {
                     list.extend_from_slice(value.as_bytes());
                     list
                 }
-                // The programs that open it may run in other directories.
+                // The path is made absolute: programs that open the file may run in other directories.
                 ValueKind::File => {
                     library::absolute(Path::new(value)).into_os_string().as_bytes().to_vec()
                 }
@@ -65,12 +65,12 @@ impl Configuration {
         }
     }
 
-    /// Reads the settings of an environment, which has those of the options, and the files that they name. With
-    /// `--lenient` COMMAND runs although a setting is invalid.
+    /// Reads the settings from an environment, to which the options have been added, and the files that they name. With
+    /// `--lenient` COMMAND runs even if a setting is invalid.
     pub fn of(environment: &Environment, options: &Options) -> Self {
         let mut problems = Vec::new();
         let mut report = |problem: &Problem<'_>| {
-            // A valid setting that is questionable is reported by the library.
+            // The library reports a questionable setting, which is valid.
             if problem.kind == Kind::Questionable {
                 return;
             }
@@ -98,7 +98,7 @@ impl Configuration {
         configuration
     }
 
-    /// Reads the settings of another process. The files that they name may be others there.
+    /// Reads the settings of another process. Their files are not read: they may be other files there.
     pub fn of_other(environment: &Environment) -> Self {
         let mut problems = Vec::new();
         let mut report = |problem: &Problem<'_>| {
@@ -121,7 +121,7 @@ impl Configuration {
         configuration.keepalive.ok_or_else(|| Failure::new(status::FAILED, off))
     }
 
-    /// Reads the settings of a running process, and its list, below the root that it sees.
+    /// Reads the settings of a running process, and its list file below the root directory of that process.
     pub fn of_running(environment: &Environment, root: &Path) -> Self {
         let (mut configuration, settings) = Self::parse(environment, &mut |_| {});
         if let Some(path) = settings.ipv4_only_file {
@@ -176,13 +176,13 @@ impl Configuration {
         Err(Failure::new(status::SETTING, message))
     }
 
-    /// Hands the settings on. A list file goes as its path, so that a change takes effect; one that a program without
-    /// this one's rights could not read goes as its patterns, if they fit into a variable.
+    /// Hands the settings on. A list file is passed as its path, so that a change takes effect. If not every user may read
+    /// the file, its patterns are passed instead, if they fit into a variable.
     pub fn hand_on(&self, environment: &mut Environment) {
         environment.remove(STRICT.variable);
         environment.remove(CHECK);
         let Some((path, text)) = &self.file else { return };
-        // The library reports the problems of the file, with their lines.
+        // If the file has problems, the library reports them with their lines.
         if !self.problems.is_empty() || is_readable_by_all(path) {
             return;
         }
@@ -198,7 +198,7 @@ impl Configuration {
     }
 }
 
-/// The message about a problem. It names the option that the invalid part was typed in, or the variable.
+/// The message about a problem. It names the option in which the invalid part was typed, or the variable.
 fn message(problem: &Problem<'_>, options: &Options) -> String {
     let has_part = |value: &[u8]| {
         let length = problem.part.len().max(1);
@@ -209,7 +209,7 @@ fn message(problem: &Problem<'_>, options: &Options) -> String {
         .iter()
         .rev()
         .filter(|(row, _)| row.variable.as_bytes() == problem.variable);
-    // The path of a file was made absolute; a pattern stands in the file itself.
+    // The path of a file was made absolute, so its part is not in the typed value; nor is a pattern in the file.
     let typed = of_variable
         .into_iter()
         .find(|(row, value)| row.kind == ValueKind::File || has_part(value.as_bytes()));
@@ -264,7 +264,7 @@ pub fn settings_of(environment: &Environment) -> Vec<String> {
     if set.is_empty() { vec!["the defaults".to_owned()] } else { set }
 }
 
-/// Whether every user may read a file: its own mode, and those of the directories that lead there.
+/// Whether every user may read a file, by the modes of the file and of its directories.
 fn is_readable_by_all(path: &[u8]) -> bool {
     let allows = |path: &Path, bit| path.metadata().is_ok_and(|status| status.mode() & bit != 0);
     fs::canonicalize(OsStr::from_bytes(path)).is_ok_and(|path| {
@@ -273,13 +273,13 @@ fn is_readable_by_all(path: &[u8]) -> bool {
     })
 }
 
-/// The bytes that execve(2) takes of arguments and environment together.
+/// The number of bytes that execve(2) accepts for arguments and environment together.
 fn room_for_strings() -> usize {
     // SAFETY: sysconf(3) takes a number.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_ARG_MAX) }).unwrap_or(128 << 10)
 }
 
-/// Reads a regular file whole. `O_NONBLOCK`, for a named pipe must not hold up the program.
+/// Reads the whole of a regular file. `O_NONBLOCK`, because a named pipe must not hold up the program.
 fn read(path: &[u8]) -> io::Result<Vec<u8>> {
     let file = File::options()
         .read(true)
@@ -296,8 +296,8 @@ fn read(path: &[u8]) -> io::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// Whether a log file can be opened, or made. It is not made here: as root's, it would shut out a program
-/// that gives up its privileges first.
+/// Checks that a log file can be opened or made. It is not made here: a file of root would shut out a program that
+/// drops its privileges before it logs.
 fn can_be_appended_to(path: &[u8]) -> io::Result<()> {
     let path = Path::new(OsStr::from_bytes(path));
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;

@@ -1,7 +1,7 @@
 //! The TCP sockets of other processes, each seen and changed through a duplicate (`pidfd_getfd`(2)).
 //!
 //! A duplicate is closed as soon as it has been used: while one is open, the program's own close(2) sends no FIN.
-//! The duplicate tells all there is to know, also of a socket in another network namespace.
+//! The duplicate gives access to all facts about the socket, even if it is in another network namespace.
 
 use std::ffi::c_int;
 use std::io;
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use rustix::net::sockopt;
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 
-/// A process, held by a descriptor: another one that gets its PID later is not taken for it.
+/// A process, held by a descriptor, so that a later process with the same PID is not mistaken for it.
 pub struct Process {
     /// The PID in this PID namespace.
     pub id: u32,
@@ -55,8 +55,8 @@ impl Process {
     }
 }
 
-/// Whether this process may call `pidfd_getfd`(2) at all: the kernel never refuses a process its own descriptors, so
-/// a refusal comes from a system call filter, or from a kernel that lacks the call.
+/// Whether this process may call `pidfd_getfd`(2) at all. The kernel never refuses a process its own descriptors, so
+/// a refusal here comes from a seccomp filter, or from a kernel that lacks the call.
 ///
 /// # Errors
 /// The refusal.
@@ -127,7 +127,7 @@ impl Socket {
     fn peer(&self) -> Option<SocketAddr> {
         let name = libc::SO_PEERNAME;
         let port = |bytes: &[u8]| Some(u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?));
-        // The kernel wants the very size of the address.
+        // The kernel requires the exact size of the address.
         if let Some(bytes) = self.option::<28>(libc::SOL_SOCKET, name) {
             let octets: [u8; 16] = *bytes.get(8..)?.first_chunk()?;
             return Some(canonical(SocketAddr::new(Ipv6Addr::from(octets).into(), port(&bytes)?)));
@@ -146,8 +146,8 @@ impl Socket {
     fn option<const SIZE: usize>(&self, level: c_int, name: c_int) -> Option<[u8; SIZE]> {
         let mut value = MaybeUninit::<[u8; SIZE]>::zeroed();
         let mut length = libc::socklen_t::try_from(SIZE).ok()?;
-        // SAFETY: getsockopt(2) writes at most `length` bytes, which is the size of `value`; any bytes, the zeros
-        // among them, are a value of it.
+        // SAFETY: getsockopt(2) writes at most `length` bytes, the size of `value`. Any bytes, including zeros, are a
+        // valid value of its type.
         unsafe {
             let status = libc::getsockopt(
                 self.0.as_raw_fd(),
@@ -163,7 +163,7 @@ impl Socket {
     /// Sets an option that is a number.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of setsockopt(2).
     pub fn set(&self, level: c_int, name: c_int, value: c_int) -> io::Result<()> {
         self.set_bytes(level, name, &value.to_ne_bytes())
     }
@@ -186,10 +186,10 @@ impl Socket {
         status != 0 || length != 0
     }
 
-    /// Drops whatever comes from the peer, by a filter, until the filter is detached.
+    /// Drops every packet from the peer, by a socket filter, until the filter is detached.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of setsockopt(2).
     pub fn drop_all(&self) -> io::Result<()> {
         // BPF_RET | BPF_K of 0 bytes.
         let mut code = libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: 0 };
@@ -212,7 +212,7 @@ impl Socket {
     /// Detaches the filter.
     ///
     /// # Errors
-    /// What the kernel says.
+    /// The error of setsockopt(2).
     pub fn detach_filter(&self) -> io::Result<()> {
         self.set(libc::SOL_SOCKET, libc::SO_DETACH_FILTER, 0)
     }

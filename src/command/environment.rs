@@ -1,6 +1,6 @@
-//! The environment that COMMAND gets: the one that came, byte for byte, but for the variables of ours.
+//! The environment that COMMAND gets: this process's own, byte for byte, except for the variables of egress-shim.
 //!
-//! std's view of it would drop entries without a `=` and cannot tell which of two entries comes first.
+//! std's view of the environment would drop entries without `=`, and cannot tell which of two entries comes first.
 
 use std::borrow::Cow;
 use std::ffi::{CStr, CString, c_char};
@@ -52,8 +52,8 @@ impl Environment {
         self.values(name).last()
     }
 
-    /// Sets a variable, in the place of its first entry if it has one; others of its name go, for shells
-    /// would take the last.
+    /// Sets a variable, in the place of its first entry if there is one. Other entries of the same name are removed,
+    /// because shells would take the last.
     pub fn set(&mut self, name: &str, value: &[u8]) {
         let mut entry = [name.as_bytes(), b"=", value].concat();
         entry.retain(|&byte| byte != 0); // no word of a command line holds one
@@ -73,7 +73,7 @@ impl Environment {
         self.0.retain(|entry| value_of(entry.to_bytes(), name).is_none());
     }
 
-    /// The array that execve(2) takes, for as long as this lives.
+    /// The array for execve(2), valid as long as this value lives.
     pub fn pointers(&self) -> Vec<*const c_char> {
         pointers(self.0.iter().map(AsRef::as_ref))
     }
@@ -91,7 +91,7 @@ fn value_of<'a>(entry: &'a [u8], name: &str) -> Option<&'a [u8]> {
     entry.strip_prefix(name.as_bytes())?.strip_prefix(b"=")
 }
 
-/// A null-terminated array of C strings, for as long as these live.
+/// A null-terminated array of C strings, valid as long as the strings live.
 pub fn pointers<'a>(strings: impl Iterator<Item = &'a CStr>) -> Vec<*const c_char> {
     strings.map(CStr::as_ptr).chain([std::ptr::null()]).collect()
 }

@@ -1,8 +1,8 @@
-//! The names behind addresses: which host a process means by a peer that does not answer.
+//! The names behind addresses: the host that a process connects to when its peer does not answer.
 //!
-//! An address alone does not tell its name, but the names that a process is likely to use are few: those in its
-//! command line, its environment, its list, and in /etc/hosts. For each of them its own name servers are asked, from
-//! its own network, whether it has that address; all at once, and for half a second.
+//! An address alone does not tell its name, but a process is likely to use one of few names: those in its
+//! command line, its environment, its list, and in /etc/hosts. The name servers of the process are asked, from the
+//! network of the process, for the addresses of each name, all at once and for half a second.
 
 use std::ffi::{CString, OsStr};
 use std::fs::File;
@@ -26,7 +26,7 @@ const MOST_NAMES: usize = 16;
 const MOST_PEERS: usize = 8;
 /// At most this many bytes of a file of a process are read.
 const LONGEST_FILE: u64 = 256 << 10;
-/// The time that the name servers have.
+/// The time that the name servers have to answer.
 const LIMIT: Duration = Duration::from_millis(500);
 /// The types of the questions: RFC 1035, RFC 3596.
 const A: u16 = 1;
@@ -84,7 +84,7 @@ fn host_in(word: &[u8]) -> Option<&str> {
     is_host(host).then_some(host)
 }
 
-/// Whether a word is the full name of a host, and no address.
+/// Whether a word is the full name of a host, and not an address.
 fn is_host(word: &str) -> bool {
     let mut labels = word.split('.');
     let is_label = |label: &str| {
@@ -126,7 +126,7 @@ pub fn of_silent_peers(process: &Process) -> Vec<(IpAddr, String)> {
     names
 }
 
-/// The name of an address in a text as that of /etc/hosts, if possible one that the process is known to use.
+/// The name of an address in a text in the format of /etc/hosts. A name that the process is known to use is preferred.
 fn name_in(hosts: &[u8], peer: Ipv6Addr, known: &[String]) -> Option<String> {
     let text = String::from_utf8_lossy(hosts);
     let names = text.lines().filter_map(|line| {
@@ -140,7 +140,7 @@ fn name_in(hosts: &[u8], peer: Ipv6Addr, known: &[String]) -> Option<String> {
     name.or(names.first()).map(|name| (*name).to_owned())
 }
 
-/// The names among those of a process that DNS has these addresses for.
+/// The names of a process for which DNS has these addresses.
 fn in_dns(process: &Process, peers: &[Ipv6Addr]) -> io::Result<Vec<(IpAddr, String)>> {
     let servers = servers_of(process.id);
     let questions: Vec<_> = process.hosts.iter().map(|name| (name.as_str(), AAAA)).collect();
@@ -159,7 +159,7 @@ fn in_dns(process: &Process, peers: &[Ipv6Addr]) -> io::Result<Vec<(IpAddr, Stri
     })
 }
 
-/// Which kinds of questions the name server answers that a process waits for.
+/// The kinds of questions that are answered by the name server for which a process waits.
 pub fn probe(process: &Process) -> Option<Answers> {
     let server = process.questions.first()?.server;
     let name = process.hosts.first().map_or("example.com", String::as_str);
@@ -174,7 +174,7 @@ pub fn probe(process: &Process) -> Option<Answers> {
     .ok()
 }
 
-/// Puts questions to name servers, and hands on each reply with the place of its question.
+/// Puts questions to name servers, and passes each reply on with the index of its question.
 fn ask(servers: &[SocketAddr], questions: &[(&str, u16)], mut take: impl FnMut(usize, &[u8])) {
     let end = Instant::now() + LIMIT;
     let sockets: Vec<_> = servers.iter().filter_map(|server| connected(*server).ok()).collect();
@@ -241,7 +241,7 @@ fn servers_of(id: u32) -> Vec<SocketAddr> {
     servers.take(2).collect()
 }
 
-/// Reads a file as a process sees it: links lead to where they lead there, and only a regular file is read.
+/// Reads a regular file as a process sees it: symbolic links are followed below the root directory of the process.
 fn read_in_root(id: u32, path: &[u8]) -> io::Result<Vec<u8>> {
     /// `RESOLVE_IN_ROOT` in linux/openat2.h.
     const IN_ROOT: u64 = 0x10;

@@ -1,5 +1,5 @@
-//! Asking the name servers of /etc/resolv.conf themselves, where a lookup has failed or taken long: whether each
-//! answers, and what. It tells a name that does not exist from a server that is not there.
+//! Questions to the name servers of /etc/resolv.conf, if a lookup has failed or taken long. The replies distinguish a
+//! name that does not exist from a server that does not answer.
 
 use std::fmt::{self, Display};
 use std::fs;
@@ -12,10 +12,10 @@ use crate::output::reason;
 
 /// A server that has not answered by then counts as silent.
 const LIMIT: Duration = Duration::from_secs(2);
-/// `MAXNS` in resolv.h: libc asks no more of them.
+/// libc asks at most this many name servers (`MAXNS` in resolv.h).
 const MOST: usize = 3;
 
-/// A name server, and what it said.
+/// A name server and its reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NameServer {
     /// Its address.
@@ -40,7 +40,7 @@ pub enum Reply {
     Silent,
     /// Nothing listens on its port 53.
     Refused,
-    /// Why no packet gets there.
+    /// The reason why no packet gets there.
     Unreachable(String),
 }
 
@@ -85,7 +85,7 @@ pub fn configured(resolv_conf: &str) -> Vec<IpAddr> {
         (words.next()? == "nameserver").then_some(words.next()?.parse().ok()?)
     });
     let servers: Vec<_> = lines.take(MOST).collect();
-    // resolv.conf(5): without such a line, the one on this machine.
+    // resolv.conf(5): without such a line, libc asks the name server on this machine.
     if servers.is_empty() { vec![Ipv4Addr::LOCALHOST.into()] } else { servers }
 }
 

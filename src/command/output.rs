@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::io::{self, Write};
 
-/// The exit statuses that are ours, beside 0 and 1.
+/// The exit statuses of this command, beside 0 and 1.
 pub mod status {
     use std::ffi::c_int;
 
@@ -34,7 +34,7 @@ impl Failure {
     }
 }
 
-/// Writes a message in one piece. A standard error that nobody reads must not end us by SIGPIPE.
+/// Writes a message in one piece. If nobody reads standard error, SIGPIPE must not end this process.
 pub fn say(message: impl std::fmt::Display) {
     let line = format!("egress-shim: {message}\n");
     // SAFETY: signal(2) with the kernel's own constants and the handler that it gave.
@@ -56,7 +56,7 @@ pub fn print(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::new(status::FAILED, format!("standard output: {error}")))
 }
 
-/// The reason of an error, as strerror(3) has it: std adds the number, which helps nobody.
+/// The text of an error as in strerror(3), without the number that std adds, which helps nobody.
 pub fn reason(error: &io::Error) -> String {
     let text = error.to_string();
     let number = text.rfind(" (os error ").filter(|_| error.raw_os_error().is_some());

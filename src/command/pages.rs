@@ -1,4 +1,4 @@
-//! The manual page and the completions of shells, made of the definition of the command line: scripts/pages.
+//! The manual page and the completions for shells, made from the definition of the command line (scripts/pages).
 
 use std::ffi::{OsStr, c_int};
 use std::fs::{self, File};
@@ -12,10 +12,10 @@ use crate::options::{definition, help_of};
 use crate::output::{Failure, status};
 use egress_shim_core::settings::TABLE;
 
-/// What the page says beside the options and the variables.
+/// The text of the page without the options and the variables.
 const MANUAL: &str = include_str!("manual.1");
 
-/// Knows the date of this version.
+/// The source of this version's date.
 const CHANGELOG: &str = include_str!("../../CHANGELOG.md");
 
 /// Writes all of them into a directory.
@@ -74,7 +74,7 @@ fn options() -> Vec<(String, String, &'static str)> {
     options.collect()
 }
 
-/// What the value of an option is, by its name in the help; empty for an option without one.
+/// The kind of an option's value, by the name of the value in the help; empty for an option without a value.
 fn kind(arg: &Arg) -> &'static str {
     if !arg.get_action().takes_values() {
         return "";
@@ -95,7 +95,7 @@ fn bash() -> String {
     let names: Vec<_> = options.iter().map(|(name, ..)| name.as_str()).collect();
     let kinds = options.iter().filter_map(|(name, _, kind)| match *kind {
         "" => None,
-        // Any number of them follow.
+        // Any number of PIDs follows.
         "pid" => Some(format!("        {name}) inspects=yes ;;")),
         kind => Some(format!("        {name}) kind={kind} ;;")),
     });

@@ -1,7 +1,7 @@
 //! Reports of `--check`, `--inspect` and `--rescue`: text for people, or one JSON document for scripts, of the
 //! same findings. The last line of the text is the most serious finding and what to do.
 //!
-//! Whatever a foreign process, file or name server controls goes through [`escape`] first.
+//! Text that a foreign process, file or name server controls goes through [`escape`] first.
 
 use std::ffi::c_int;
 use std::fmt::{Display, Write as _};
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::finding::{self, Finding, Severity};
 use crate::output::{Failure, print};
 
-/// How a report is wanted.
+/// The format of a report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
     /// Lines for people.
@@ -36,7 +36,7 @@ impl Report {
         Self { task, format }
     }
 
-    /// Prints a line of the text; in a JSON document the facts of [`Report::end`] stand for it.
+    /// Prints a line of the text. In a JSON document the facts of [`Report::end`] have its content.
     ///
     /// # Errors
     /// Standard output cannot be written to.
@@ -55,8 +55,8 @@ impl Report {
         if self.format == Format::Text { print("\n") } else { Ok(()) }
     }
 
-    /// Ends the report: the other findings, most serious first, and the verdict as the last line; or the
-    /// document, into which the members of `facts` go. Gives the exit status: 1 if something is wrong.
+    /// Ends the report. A text ends with the other findings, most serious first, and the verdict as the last line. A JSON
+    /// document gets the members of `facts`. Returns the exit status: 1 if something is wrong.
     ///
     /// # Errors
     /// Standard output cannot be written to.
@@ -143,8 +143,8 @@ fn colored(line: &str, severity: Option<Severity>, is_colorful: bool) -> String 
     format!("\x1b[1;{color}m{line}\x1b[0m")
 }
 
-/// Foreign bytes as text that cannot forge a line, move a cursor or turn the reading direction: what is not a
-/// printable character of valid UTF-8, and the backslash that marks it, becomes `\xNN` for each byte, or `\n`, `\t`,
+/// Foreign bytes as text that cannot forge a line, move the cursor or turn the reading direction. Each byte that is not
+/// part of a printable character of valid UTF-8 becomes `\xNN`; a new line, a tab and a backslash become `\n`, `\t` and
 /// `\\`.
 pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
@@ -166,7 +166,7 @@ pub fn escape(bytes: &[u8]) -> String {
     text
 }
 
-/// The same, cut to `most` bytes; a cut text has a mark.
+/// The same, cut to `most` bytes. A cut text ends with a mark and its length.
 pub fn escape_short(bytes: &[u8], most: usize) -> String {
     match bytes.get(..most) {
         Some(start) if bytes.len() > most => {
@@ -182,7 +182,7 @@ fn escape_bytes(bytes: &[u8], text: &mut String) {
     }
 }
 
-/// Whether a terminal shows a character where it stands, and nothing else happens.
+/// Whether a terminal shows a character in place, with no other effect.
 pub fn is_printable(character: char) -> bool {
     !character.is_control()
         && !matches!(

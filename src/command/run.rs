@@ -1,4 +1,4 @@
-//! COMMAND, in this very process.
+//! Running COMMAND in this process.
 
 use std::ffi::{CString, OsStr, OsString, c_int};
 use std::io;
@@ -10,7 +10,7 @@ use crate::library::{self, Library};
 use crate::output::{Failure, reason, status};
 use crate::program::Program;
 
-/// Where programs are looked for.
+/// The path in which programs are searched.
 pub fn path(environment: &Environment) -> OsString {
     // The default of execvp(3).
     let path = environment.get("PATH").unwrap_or(b"/bin:/usr/bin");
@@ -26,7 +26,7 @@ pub fn preload(environment: &mut Environment, library: &Library) {
 /// Becomes a program.
 ///
 /// # Errors
-/// Why that cannot be.
+/// The reason why that is not possible.
 pub fn exec(
     file: &Path,
     words: &[OsString],
@@ -55,7 +55,7 @@ pub fn exec(
     Err(Failure::new(status::CANNOT_RUN, message))
 }
 
-/// execve(2); returns where it fails.
+/// execve(2). Returns only if it fails.
 pub fn execve<'a>(
     file: &OsStr,
     words: impl Iterator<Item = &'a OsStr>,

@@ -1,4 +1,4 @@
-//! The end of a connect that is under way, by `SOCK_DESTROY` of `sock_diag`(7): what `ss -K` does.
+//! The end of a pending connect, by `SOCK_DESTROY` of `sock_diag`(7), which `ss -K` uses too.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -13,16 +13,16 @@ use crate::sockets;
 const SOCK_DESTROY: u16 = 21;
 /// `NLM_F_REQUEST` and `NLM_F_ACK` in `linux/netlink.h`.
 const REQUEST_ACK: u16 = 0x5;
-/// `NLMSG_ERROR`, which is also how the kernel says that all went well.
+/// `NLMSG_ERROR`. The kernel also uses it to report success.
 const NLMSG_ERROR: u16 = 2;
 
 /// Ends the connect of a socket, in the network namespace of a process. The program gets `ECONNABORTED`. If another
-/// process has that PID by now, its namespace does not hold the socket, and the kernel finds none.
+/// process has that PID by now, its namespace does not have the socket, and the kernel finds none.
 ///
-/// The kernel looks at no state here: whoever calls this has made sure that no answer can come in between.
+/// The kernel ignores the state of the socket: the caller must make sure that no answer can come in meanwhile.
 ///
 /// # Errors
-/// Mostly `EPERM`: it takes `CAP_NET_ADMIN` in that namespace, and `CAP_SYS_ADMIN` to enter another.
+/// Mostly `EPERM`: the call needs `CAP_NET_ADMIN` in that namespace, and `CAP_SYS_ADMIN` to enter another one.
 pub fn destroy(process: u32, figures: &Figures) -> io::Result<()> {
     sockets::in_network_of(process, || destroy_here(figures))?
 }

@@ -19,14 +19,14 @@ use libc::c_int;
 pub struct Connection {
     /// The kernel's facts about it.
     pub socket: Socket,
-    /// The descriptor; of several the lowest.
+    /// The descriptor, or the lowest of several.
     pub descriptor: u32,
-    /// Whether the process, or one that it has it from, has accepted it.
+    /// Whether the connection was accepted, by this process or by the one that passed the socket on.
     pub is_accepted: bool,
 }
 
 impl Connection {
-    /// Whether a NAT or a firewall may stand between the ends, and this end began.
+    /// Whether this end made the connection, and a NAT or a firewall may be between the ends.
     pub fn is_outbound(&self) -> bool {
         !self.is_accepted && !self.socket.peer.ip().is_loopback() && !self.is_to_itself()
     }
@@ -40,19 +40,19 @@ impl Connection {
         self.is_outbound() && self.socket.state == SYN_SENT
     }
 
-    /// Whether something that was sent again is still not acknowledged.
+    /// Whether data was sent again and is still not acknowledged.
     pub fn is_unacknowledged(&self) -> bool {
         let waits = matches!(self.socket.timer, Timer::Retransmission | Timer::ZeroWindow);
         self.is_outbound() && self.socket.state != SYN_SENT && waits && self.socket.retries > 0
     }
 
-    /// Whether nothing keeps a NAT from forgetting it.
+    /// Whether the connection has no keepalive, so that a NAT may forget it.
     pub fn lacks_keepalive(&self) -> bool {
         self.is_outbound() && self.socket.state == ESTABLISHED && self.socket.timer == Timer::None
     }
 
-    /// The least that the idle time of its keepalive can be, in seconds. The kernel does not tell it, but the timer
-    /// that is pending was set to no more than that, and began no later than the last packet of the peer.
+    /// The lower bound of the keepalive's idle time, in seconds. The kernel does not report the idle time, but the pending
+    /// timer was set to at most that time, and started no later than the peer's last packet.
     pub fn least_idle(&self) -> Option<u64> {
         let Socket { timer, retries, until, info, .. } = self.socket;
         (timer == Timer::Keepalive && retries == 0 && self.is_outbound())
@@ -60,7 +60,7 @@ impl Connection {
     }
 }
 
-/// A question to a name server that is under way.
+/// A question to a name server that is not answered yet.
 #[derive(Clone, Debug)]
 pub struct Question {
     /// The name server.
@@ -138,7 +138,7 @@ const DNS: u16 = 53;
 const LONGEST_TABLE: u64 = 16 << 20;
 
 impl Table {
-    /// Lists the sockets of the network namespace that a process is in, of which only those that are wanted are kept.
+    /// Lists the sockets of a process's network namespace, and keeps only the wanted ones.
     pub fn of(process: u32, wanted: &HashSet<u64>) -> Self {
         let mut table = Self::default();
         let keep = |listening: &mut HashSet<u16>, tcp: &mut Vec<Socket>, socket: Socket| {
@@ -169,7 +169,7 @@ impl Table {
         table
     }
 
-    /// Whether somebody listens on a port: connections with that port at this end are accepted.
+    /// Whether a socket listens on a port. Connections with that port at this end were accepted.
     pub fn has_listener(&self, port: u16) -> bool {
         self.listening.contains(&port)
     }
@@ -184,7 +184,7 @@ impl Table {
         of_process.collect()
     }
 
-    /// The questions to name servers among them that wait for an answer, as far as one look can tell.
+    /// The unanswered questions to name servers among a process's descriptors, as far as one look can tell.
     pub fn questions(&self, descriptors: &Descriptors) -> Vec<Question> {
         let over_tcp = self.tcp.iter().filter(|socket| {
             let waits = |info: Info| info.last_received > info.last_sent;
@@ -202,7 +202,7 @@ impl Table {
     }
 }
 
-/// Reads a table of /proc; says whether it was longer than is read.
+/// Reads a table of /proc. Returns whether the table is longer than the part that is read.
 fn read(process: u32, name: &str, mut keep: impl FnMut(Socket)) -> bool {
     // SAFETY: sysconf(3) takes a number.
     let ticks = u64::try_from(unsafe { libc::sysconf(libc::_SC_CLK_TCK) }).unwrap_or(100);
@@ -226,7 +226,7 @@ pub fn network_of(process: impl std::fmt::Display) -> io::Result<u64> {
     Ok(fs::metadata(format!("/proc/{process}/ns/net"))?.ino())
 }
 
-/// Does something in the network namespace of a process, and comes back.
+/// Runs a function in the network namespace of a process, and returns to this one.
 ///
 /// # Errors
 /// The namespace cannot be entered, or cannot be seen.
@@ -301,7 +301,7 @@ fn ask(mut keep: impl FnMut(Socket)) -> io::Result<()> {
     Ok(())
 }
 
-/// Whether an address is of this kind, for the messages.
+/// The name of an address's family, for messages.
 pub fn family(address: IpAddr) -> &'static str {
     if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }

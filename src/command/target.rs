@@ -25,7 +25,7 @@ impl Target {
     /// Reads `HOST`, `HOST:PORT`, `[IPv6]` or `[IPv6]:PORT`.
     ///
     /// # Errors
-    /// What is wrong with it, and what would be right.
+    /// The mistake, and what would be right.
     pub fn parse(text: &OsStr) -> Result<Self, Failure> {
         let wrong = |why: String| {
             let text = escape_short(text.as_bytes(), 300);
@@ -97,7 +97,7 @@ impl Target {
     }
 }
 
-/// Why a text is no host name; the same rules as those of patterns.
+/// Why a text is not a host name, by the same rules as for patterns.
 fn why_no_name(host: &str) -> Option<String> {
     let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
     let name = host.strip_suffix('.').unwrap_or(host);
