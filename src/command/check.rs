@@ -31,7 +31,7 @@ use crate::verdict::{self, SLOW, Seen, Service, Standing};
 use crate::{mistakes, process, run};
 use egress_shim_core::settings::{self, PROGRAMS, TABLE};
 
-/// Together with the attempts less than ten seconds. glibc turns to a second name server after five.
+/// With the attempts, this makes less than ten seconds. glibc turns to a second name server after five.
 const LOOKUP_LIMIT: Duration = Duration::from_secs(6);
 /// Each is looked up in two processes, and each of its addresses is tried, all at the same time.
 const MOST_HOSTS: usize = 16;
@@ -120,13 +120,13 @@ struct Check<'a> {
 /// The outcome of trying the library.
 #[derive(Default)]
 struct Tried {
-    /// The program that has loaded it, or has not.
+    /// The program in which the library was tried.
     program: Option<PathBuf>,
     /// Why it is not loaded, or why that is not known.
     not_loaded: Option<String>,
     /// Whether no program could be asked.
     is_unknown: bool,
-    /// What would let COMMAND load it.
+    /// The way to let COMMAND load it.
     cure: Option<&'static str>,
     /// The findings about COMMAND; those about a host are elsewhere.
     findings: Vec<Finding>,
@@ -378,8 +378,8 @@ impl Check<'_> {
         })
     }
 
-    /// Tries the addresses of all hosts at the same time, and asks the name servers where a lookup has failed or
-    /// was slow. With each host, how many addresses of each family were not tried.
+    /// Tries the addresses of all hosts at the same time, and asks the name servers if a lookup has failed or
+    /// was slow. Returns with each host the number of addresses of each family that were not tried.
     fn gather(
         &self,
         targets: &[Target],
@@ -488,7 +488,7 @@ impl Check<'_> {
     }
 }
 
-/// The addresses of a host of one family, each once; none where the lookup fails.
+/// The addresses of a host of one family, each once; none if the lookup fails.
 fn resolve(host: &str, family: c_int) -> Vec<IpAddr> {
     let Ok(host) = CString::new(host) else { return Vec::new() };
     let mut found: Vec<IpAddr> = Vec::new();
@@ -556,7 +556,7 @@ fn shown(path: &Path) -> String {
     escape_short(path.as_os_str().as_bytes(), LONGEST_SHOWN)
 }
 
-// ------------------------------------------------------------------------------------------------ the place
+// ------------------------------------------------------------------------------------------ the surroundings
 
 /// Whether Go's lookups go through libc: `GODEBUG=netdns=cgo`.
 fn looks_up_by_libc(environment: &Environment) -> bool {
@@ -564,7 +564,7 @@ fn looks_up_by_libc(environment: &Environment) -> bool {
     value.split(|&byte| byte == b',').any(|part| part.starts_with(b"netdns=cgo"))
 }
 
-/// The proxies that the environment names. A program that uses one connects to it, not to the host.
+/// The proxies that the environment names. A program that uses a proxy connects to the proxy, not to the host.
 fn proxies(environment: &Environment, targets: &[Target]) -> Vec<Finding> {
     const NAMES: [&str; 6] =
         ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"];
@@ -634,7 +634,7 @@ fn of_script(file: &Path, program: &Program) -> Option<Finding> {
     })
 }
 
-/// The number of the line that gives `LD_PRELOAD` a value without the one that it has.
+/// The number of the line that gives `LD_PRELOAD` a new value and drops the old one.
 fn line_that_replaces_preload(text: &[u8]) -> Option<usize> {
     const NAME: &[u8] = b"LD_PRELOAD=";
     let text = String::from_utf8_lossy(text);
@@ -688,7 +688,7 @@ impl RunningService {
     }
 }
 
-/// The service, if this is a container as far as processes are concerned, and not its first process.
+/// The service, if this command runs in a PID namespace of its own, as in a container, and is not its first process.
 fn service() -> Option<RunningService> {
     /// `PROC_PID_INIT_INO` in the kernel's `include/linux/proc_ns.h`.
     const OF_THE_HOST: u64 = 0xefff_fffc;

@@ -53,7 +53,7 @@ pub fn inspect(words: &[OsString], format: Format) -> Result<c_int, Failure> {
     Inspection::of(&gathered, &ids, &here).report(&Report::new("inspect", format))
 }
 
-/// Ends this command where a file of a process does not answer: one on a network or FUSE file system that hangs.
+/// Ends this command if a file of a process does not answer, because it is on a network or FUSE file system that hangs.
 fn give_up_in_time() {
     const LIMIT: Duration = Duration::from_secs(20);
     std::thread::spawn(|| {
@@ -98,7 +98,7 @@ impl Here {
     }
 }
 
-/// The name of this command if a shell finds it by that, else its path.
+/// The name of this command if a shell finds it by that name, otherwise its path.
 pub fn own_command() -> String {
     const NAME: &str = "egress-shim";
     let Ok(own) = std::env::current_exe() else { return NAME.to_owned() };
@@ -111,7 +111,7 @@ pub fn own_command() -> String {
 
 // -------------------------------------------------------------------------------------------------- judge
 
-/// A process, and what the judge has worked out about it.
+/// A process, and the facts that the judge has derived from it.
 struct Case<'a> {
     process: &'a Process,
     configuration: Configuration,
@@ -136,7 +136,7 @@ enum State {
     Impossible(Obstacle),
     /// `LD_PRELOAD` names it, but it is not loaded.
     NotFound,
-    /// There are settings of ours, but `LD_PRELOAD` does not name the library (any more).
+    /// There are settings, but `LD_PRELOAD` does not name the library (any more).
     Replaced,
     /// Nothing was done to load it.
     NotAsked,
@@ -383,7 +383,7 @@ fn ipv6_silent(case: &Case<'_>) -> Option<(String, String)> {
     Some((sentence, format!("{now}{remedy}")))
 }
 
-/// Whether the program is left out by `!NAME`, which no option takes back.
+/// Whether the program is left out by `!NAME`, which no option can undo.
 fn is_barred(case: &Case<'_>) -> bool {
     let with_name = [&case.configuration.programs, &b","[..], case.process.name()].concat();
     !settings::is_program_selected(&with_name, [case.process.name(); 2])
@@ -427,8 +427,8 @@ fn unacknowledged(case: &Case<'_>) -> Option<(String, String)> {
     Some((sentence, action))
 }
 
-/// The seconds since when data has not been acknowledged. They follow from the number of retransmissions: the kernel
-/// doubles the timeout each time, up to 120 s.
+/// The number of seconds for which data has not been acknowledged. It follows from the number of retransmissions: the
+/// kernel doubles the timeout each time, up to 120 s.
 fn unacknowledged_since(socket: &egress_shim_core::kernel::Socket) -> Option<u64> {
     const LONGEST: u64 = 120_000;
     let info = socket.info?;
@@ -647,7 +647,7 @@ fn cut(case: &Case<'_>) -> Option<(String, String)> {
     (!what.is_empty()).then(|| (format!("too large to be read in full: {what}"), String::new()))
 }
 
-// ---------------------------------------------------------------------------------------------- the words
+// -------------------------------------------------------------------------------------------------- words
 
 fn asked(connection: &Connection) -> u32 {
     connection.socket.retries.saturating_add(1)
@@ -679,7 +679,7 @@ fn some(connections: &[&Connection]) -> String {
     }
 }
 
-/// The command line of `--rescue` and its effect, for the start of an action.
+/// The command line of `--rescue` and its effect, as the beginning of an action.
 fn rescue(case: &Case<'_>, what: &str) -> String {
     format!("{} --rescue {} {what}; ", case.here.command, case.process.id)
 }
@@ -723,7 +723,8 @@ fn start_with(case: &Case<'_>, hosts: &[&str], before: &[&str], keepalive: Optio
         let mut options = String::new();
         for (row, value) in &settings {
             let value = quote(value.as_bytes()).unwrap_or_default();
-            // An option adds to its variable, which may be set where the line is typed; each key counts once.
+            // An option adds to its variable, and each key may occur only once. The variable may be set in the shell where
+            // the line is typed, so the line sets it.
             if row.kind == ValueKind::Keys && process.environment.get(row.variable).is_some() {
                 before.push(format!("{}={value}", row.variable));
             } else {
@@ -770,7 +771,7 @@ fn start_with(case: &Case<'_>, hosts: &[&str], before: &[&str], keepalive: Optio
     )
 }
 
-/// A value of `EGRESS_SHIM_KEEPALIVE` with another part.
+/// A value of `EGRESS_SHIM_KEEPALIVE` with another part added.
 fn with_key(value: &[u8], part: &str) -> String {
     let value = String::from_utf8_lossy(value);
     let value = value.trim();
@@ -798,7 +799,7 @@ fn command_of(process: &Process) -> Option<String> {
     (!line.is_empty() && line.len() <= LONGEST_COMMAND).then_some(line)
 }
 
-/// A word for a shell; `None` if it holds what cannot be printed.
+/// A word for a shell; `None` if it has characters that cannot be printed.
 fn quote(word: &[u8]) -> Option<String> {
     let text = str::from_utf8(word).ok()?;
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_./:=,@%+".contains(&byte);

@@ -1,4 +1,4 @@
-//! Where the library is, and the `LD_PRELOAD` that names it.
+//! The library's place, and the `LD_PRELOAD` that names it.
 
 use std::env;
 use std::ffi::{CStr, OsStr, OsString, c_char};
@@ -17,13 +17,13 @@ use crate::output::{Failure, status};
 use crate::program::{self, Program};
 use crate::report::escape;
 
-/// The file's name, by which another copy is known too.
+/// The file's name, by which other copies in `LD_PRELOAD` are recognised.
 pub const NAME: &str = "libegress_shim.so";
 
 /// The library, as `LD_PRELOAD` names it. A program needs the file of its own word size. Where programs of both word
 /// sizes run, the name holds `$LIB`; docs/MULTILIB.md has the directories.
 pub struct Library {
-    /// The part of `LD_PRELOAD`: a path, or for musl two.
+    /// The library's part of `LD_PRELOAD`: one path, or two for musl.
     pub entry: OsString,
     /// The file that was found, and the file for 32-bit programs if it is installed with that one.
     pub files: Vec<(Architecture, PathBuf)>,
@@ -32,7 +32,7 @@ pub struct Library {
 /// Finds the library.
 ///
 /// # Errors
-/// Where it was looked for, or why it cannot be preloaded.
+/// The places that were searched, or the reason why the library cannot be preloaded.
 pub fn find(given: Option<&OsStr>) -> Result<Library, Failure> {
     let given = given.map(|path| absolute(Path::new(path)));
     if let Some(entry) = given.as_ref().filter(|path| path.iter().any(|part| part == DOLLAR_LIB)) {
@@ -54,7 +54,7 @@ pub fn find(given: Option<&OsStr>) -> Result<Library, Failure> {
     Ok(if given.is_some() { alone } else { alone.with_its_tree() })
 }
 
-/// Refuses a path that the loaders would not take from `LD_PRELOAD` as it stands; glibc's expands `$ORIGIN` too.
+/// Refuses a path that the loaders would not take literally from `LD_PRELOAD`. glibc's loader also expands `$ORIGIN`.
 fn refuse_unnameable(path: &Path) -> Result<(), Failure> {
     let breaks = |&byte: &u8| byte == b'$' || separates(byte);
     let is_bad = |part: &OsStr| part != DOLLAR_LIB && part.as_bytes().iter().any(breaks);
@@ -111,7 +111,7 @@ impl Library {
         Ok(Self { entry: entry.into(), files })
     }
 
-    /// With the files for other word sizes that are installed with this one.
+    /// Adds the file for 32-bit programs, if it is installed with this one.
     fn with_its_tree(mut self) -> Self {
         let [(own, ref file)] = self.files[..] else { return self };
         let Some(directory) = file.parent() else { return self };
@@ -126,7 +126,7 @@ impl Library {
             return self;
         }
         if loaders.iter().all(|loader| is_musl(loader.path)) {
-            // musl passes over a file of the other word size in silence.
+            // musl silently skips a file of the other word size.
             let files: Vec<_> = self.files.iter().map(|(_, file)| file.as_os_str()).collect();
             self.entry = files.join(OsStr::new(":"));
             return self;
@@ -253,7 +253,7 @@ fn separates(byte: u8) -> bool {
     matches!(byte, b':' | 0x0b) || byte.is_ascii_whitespace()
 }
 
-/// Whether a path is that of a `libegress_shim.so`, perhaps with a version behind it.
+/// Whether a path names a `libegress_shim.so`, perhaps with a version after it.
 pub fn is_ours(path: &[u8]) -> bool {
     let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or_default();
     name.strip_prefix(NAME.as_bytes()).is_some_and(|rest| matches!(rest, [] | [b'.' | b' ', ..]))
@@ -264,24 +264,24 @@ pub fn knows_questions(library: &Path) -> bool {
     version_of(library).is_some_and(|version| version.is_this())
 }
 
-/// The version in a library of ours.
+/// The version of a copy of the library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version(Option<Vec<u8>>);
 
 impl Version {
-    /// This command's.
+    /// The version of this command.
     #[cfg(test)]
     pub fn this() -> Self {
         Self(Some(env!("CARGO_PKG_VERSION").into()))
     }
 
-    /// That of a library without a note.
+    /// The version of a library without a note.
     #[cfg(test)]
     pub fn before_notes() -> Self {
         Self(None)
     }
 
-    /// Whether it is this command's.
+    /// Whether it is the version of this command.
     pub fn is_this(&self) -> bool {
         self.0.as_deref() == Some(env!("CARGO_PKG_VERSION").as_bytes())
     }

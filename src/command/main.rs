@@ -1,6 +1,6 @@
 //! The command: it runs a program with the library preloaded, or diagnoses and rescues programs.
 //!
-//! It stands in front of somebody else's program, often as the first process of a container without a shell
+//! It runs in front of somebody else's program, often as the first process of a container without a shell
 //! or a libc. So it is statically linked, and it ends in execve(2): the program gets the arguments, environment,
 //! descriptors and signals unchanged.
 //!
@@ -10,13 +10,13 @@
 //! | [`mistakes`] | messages about mistakes in the command line |
 //! | [`environment`] | the environment, byte for byte |
 //! | [`configuration`] | the settings in force: read, judged, handed on |
-//! | [`library`] | where the library is, and how `LD_PRELOAD` names it |
+//! | [`library`] | the place of the library, and `LD_PRELOAD` |
 //! | [`loader`] | the dynamic loaders here, and the file that each opens for a path in `LD_PRELOAD` |
 //! | [`program`] | how the kernel and the loader treat COMMAND |
 //! | [`run`] | execve(2) |
 //! | [`check`] | `--check`: gathers the facts, and reports |
 //! | [`verdict`] | the judge of `--check` |
-//! | [`target`], [`trial`], [`attempts`], [`nameservers`] | the host to check; the question to the library in a program; the attempts to connect; the replies of name servers |
+//! | [`target`], [`trial`], [`attempts`], [`nameservers`] | the host to check; a trial of the library in a program; the attempts to connect; the replies of name servers |
 //! | [`inspect`] | `--inspect`: the judge of processes and their connections |
 //! | [`process`], [`sockets`], [`names`] | the facts for it: processes, their sockets, the names of their peers |
 //! | [`finding`], [`report`] | a finding; its report, as text or JSON with foreign bytes escaped |

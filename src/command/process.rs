@@ -26,7 +26,7 @@ use crate::sockets::{self, Connection, Descriptors, Question, Table};
 pub struct Process {
     /// Its PID.
     pub id: u32,
-    /// The file that it runs, or ran when that was still there.
+    /// The file that it runs. The file may be deleted.
     pub file: Vec<u8>,
     /// Its command line.
     pub words: Vec<Vec<u8>>,
@@ -36,21 +36,21 @@ pub struct Process {
     pub is_secure: bool,
     /// The library in it.
     pub library: Option<Library>,
-    /// The library that `LD_PRELOAD` names, where it is not in it.
+    /// The library that `LD_PRELOAD` names, if the library is not in the process.
     pub named: Option<Named>,
-    /// The variables of its environment that matter here: `LD_PRELOAD`, and those of ours.
+    /// The variables of its environment that matter here: `LD_PRELOAD` and the settings.
     pub environment: Environment,
-    /// Whether it has written something else over its environment, so that nothing of it can be known.
+    /// Whether it has written something else over its environment, so that the environment cannot be known.
     pub is_overwritten: bool,
     /// Names of hosts that occur in its command line, its environment and its list.
     pub hosts: Vec<String>,
-    /// Whether it sees other files than we do, as in a container.
+    /// Whether it sees other files than this command, as in a container.
     pub is_elsewhere: bool,
     /// Its TCP connections.
     pub connections: Vec<Connection>,
     /// Its questions to name servers that are not answered yet.
     pub questions: Vec<Question>,
-    /// Whether the name server that it waits for answers us.
+    /// The answers of the name server that it waits for to this command's own questions.
     pub server: Option<Answers>,
     /// The names, among `hosts` and those of /etc/hosts, of peers that do not answer.
     pub names: Vec<(IpAddr, String)>,
@@ -96,7 +96,7 @@ pub struct Gathered {
 }
 
 // Bounds for data that a process controls.
-/// The kernel takes no more than this for an environment, but a process may point it at other memory.
+/// The kernel accepts no longer environment, but a process may make /proc show other memory.
 const LONGEST_ENVIRONMENT: u64 = 6 << 20;
 const LONGEST_COMMAND_LINE: u64 = 128 << 10;
 const LONGEST_MAPS: u64 = 8 << 20;
@@ -191,7 +191,7 @@ pub fn family(ids: Option<&[u32]>) -> io::Result<Vec<u32>> {
     Ok(family)
 }
 
-/// Gives these processes their sockets; each network namespace is asked once.
+/// Adds the sockets to these processes. Each network namespace is asked once.
 fn look_at_sockets(processes: &mut [Process], places: &[usize], descriptors: &[Descriptors]) {
     let mut networks: HashMap<u64, Vec<usize>> = HashMap::new();
     for &place in places {
@@ -223,7 +223,7 @@ fn look_at_sockets(processes: &mut [Process], places: &[usize], descriptors: &[D
 type SeenLibraries = HashMap<(Vec<u8>, u64), Option<Version>>;
 
 impl Process {
-    /// Looks at a process. One that starts another program meanwhile is looked at again.
+    /// Looks at a process. If it starts another program meanwhile, looks again.
     fn of(id: u32, seen: &mut SeenLibraries) -> io::Result<Self> {
         let file = || fs::read_link(format!("/proc/{id}/exe"));
         for _ in 0..3 {
@@ -320,7 +320,7 @@ fn named(id: u32, maps: &[u8], environment: &Environment) -> Option<Named> {
     let preload = environment.last("LD_PRELOAD").unwrap_or_default();
     let entry = library::entries(preload).find(|entry| library::is_ours(entry))?;
     let entry = Path::new(OsStr::from_bytes(entry));
-    // Its dynamic loader, where that is glibc's; musl's is its libc, under another name mostly.
+    // The process's dynamic loader, if it is glibc's. musl's loader is its libc, mostly under another name.
     let loader = maps.split(|&byte| byte == b'\n').filter_map(Mapping::of).find_map(|mapping| {
         let path = Path::new(OsStr::from_bytes(mapping.path));
         let name = path.file_name()?.as_bytes();
@@ -342,8 +342,8 @@ pub fn library_in(id: u32) -> Option<Library> {
     find_library(id, &maps, &mut HashMap::new())
 }
 
-/// The library among the files that a process executes. What it has mapped is read from its memory, which is right
-/// when the file is gone or another one now; from the file, where that is not allowed.
+/// The library among the executable mappings of a process. The mapping is read from the memory of the process, which is
+/// right even if the file is gone or has been replaced. If that is not allowed, the file is read.
 fn find_library(id: u32, maps: &[u8], seen: &mut SeenLibraries) -> Option<Library> {
     let mappings: Vec<_> = maps.split(|&byte| byte == b'\n').filter_map(Mapping::of).collect();
     let mut memory = None;
@@ -384,7 +384,7 @@ fn find_library(id: u32, maps: &[u8], seen: &mut SeenLibraries) -> Option<Librar
     None
 }
 
-/// Reads a file up to a bound; says whether there is more.
+/// Reads a file up to a bound. Returns whether there is more.
 pub fn read_bounded(path: impl AsRef<Path>, longest: u64) -> io::Result<(Vec<u8>, bool)> {
     let mut bytes = Vec::new();
     File::open(path)?.take(longest + 1).read_to_end(&mut bytes)?;
@@ -393,7 +393,7 @@ pub fn read_bounded(path: impl AsRef<Path>, longest: u64) -> io::Result<(Vec<u8>
     Ok((bytes, is_cut))
 }
 
-/// Why a process cannot be seen, and what would help.
+/// The reason why a process cannot be seen, and what would help.
 pub fn why_unseen(unseen: &Unseen) -> String {
     let Unseen { id, error } = unseen;
     let directory = fs::metadata(format!("/proc/{id}"));

@@ -1,4 +1,4 @@
-//! What the kernel and the dynamic loader will make of COMMAND: which file runs, and whether anything can
+//! How the kernel and the dynamic loader will treat COMMAND: which file runs, and whether anything can
 //! be preloaded into it.
 
 use std::ffi::{CString, OsStr};
@@ -16,7 +16,7 @@ use crate::output::{Failure, status};
 /// Finds the file that execvp(3) would run.
 ///
 /// # Errors
-/// Why there is none, with the exit status that says so.
+/// The reason why there is none, with its exit status.
 pub fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
     let shown = name.display();
     if name.is_empty() {
@@ -46,7 +46,7 @@ pub fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
 
 fn candidates(name: &OsStr, path: &OsStr) -> Vec<PathBuf> {
     if name.as_bytes().contains(&b'/') {
-        // A script's name goes to its interpreter, which must not take it for an option.
+        // A script's name becomes an argument of its interpreter, which must not take it for an option.
         let prefix = if name.as_bytes().starts_with(b"-") { "./" } else { "" };
         return vec![Path::new(prefix).join(name)];
     }
@@ -66,7 +66,7 @@ fn is_executable(file: &Path) -> bool {
 
 /// The program that the kernel loads in the end.
 pub struct Program {
-    /// Its file: that of a script is its interpreter.
+    /// Its file. For a script this is the interpreter.
     pub file: PathBuf,
     /// `None` if the file cannot be read, or is not an ELF file.
     pub elf: Option<Elf>,
@@ -103,7 +103,7 @@ pub fn examine(file: &Path, path: &OsStr) -> Result<Program, Failure> {
     Ok(program)
 }
 
-/// The program that a `#!` line names, behind env(1) too.
+/// The program that a `#!` line names, directly or through env(1).
 fn interpreter(script: &Path, line: &[u8], path: &OsStr) -> Result<Option<PathBuf>, Failure> {
     let mut words = line.split(|byte| matches!(byte, b' ' | b'\t')).filter(|word| !word.is_empty());
     let Some(word) = words.next() else { return Ok(None) };
@@ -136,7 +136,7 @@ pub fn elf_of(path: &Path) -> Option<Elf> {
     Elf::read(|at, length| library::read_at(&file, at, length))
 }
 
-/// Why the library does not do its work in a program.
+/// The reason why the library does not work in a program.
 pub struct Obstacle {
     /// The program, and what it is.
     pub why: String,
@@ -144,7 +144,7 @@ pub struct Obstacle {
     pub instead: String,
     /// The way out alone, if the library would then work.
     pub cure: Option<&'static str>,
-    /// Whether the loader may load the library all the same.
+    /// Whether the loader may still load the library.
     pub loads: bool,
 }
 
@@ -254,7 +254,7 @@ pub fn differ_in_word_size(narrow: Architecture, wide: Architecture) -> bool {
 }
 
 fn set_id(metadata: &Metadata) -> Option<String> {
-    // Without the group's x, the bit is for mandatory locking.
+    // If the group may not execute the file, the set-group-ID bit means mandatory locking.
     const SET_GROUP: u32 = libc::S_ISGID | libc::S_IXGRP;
     // SAFETY: prctl(2) without a pointer; getuid(2) and getgid(2) always succeed.
     let (no_new_privileges, user, group) = unsafe {
@@ -271,8 +271,8 @@ fn set_id(metadata: &Metadata) -> Option<String> {
     }
 }
 
-/// Whether a file has capabilities that its programs get: `struct vfs_cap_data` in linux/capability.h. Those
-/// that are only inheritable give none.
+/// Whether a file gives capabilities to its program (`struct vfs_cap_data` in linux/capability.h). Capabilities that are
+/// only inheritable do not count.
 fn has_capabilities(file: &Path) -> bool {
     let Ok(file) = CString::new(file.as_os_str().as_bytes()) else { return false };
     let mut data = [0_u8; 24];
@@ -288,7 +288,7 @@ fn has_capabilities(file: &Path) -> bool {
     usize::try_from(length).is_ok_and(|length| length > 0) && gives_capabilities(&data)
 }
 
-/// The flags; then for the lower and the upper 32 capabilities the permitted and the inheritable ones.
+/// The data has the flags, then the permitted and the inheritable capabilities: the lower 32 of each, then the upper 32.
 fn gives_capabilities(data: &[u8; 24]) -> bool {
     const EFFECTIVE: u32 = 1;
     let (words, _) = data.as_chunks::<4>();
@@ -296,7 +296,7 @@ fn gives_capabilities(data: &[u8; 24]) -> bool {
     u32::from_le_bytes(*flags) & EFFECTIVE != 0 || *permitted != [0; 4] || *upper != [0; 4]
 }
 
-/// Whether set-user-ID bits and capabilities do not count where the file lies.
+/// Whether the file is on a mount where set-user-ID bits and file capabilities do not count.
 fn is_nosuid(file: &Path) -> bool {
     let Ok(file) = CString::new(file.as_os_str().as_bytes()) else { return false };
     // SAFETY: a C string and a zeroed local, which statvfs(3) fills; all zeros are a valid statvfs.

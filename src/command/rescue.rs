@@ -98,7 +98,7 @@ pub enum Remedy {
 pub enum Standing {
     /// It still hangs, or may: the exit status is 1.
     Left,
-    /// It had a problem, and has none any more.
+    /// It had a problem, which is solved.
     Rescued,
     /// Nothing was wrong with it.
     Fine,
@@ -160,7 +160,8 @@ fn judge(figures: &Figures, table: &Table, settings: &Keepalive) -> Option<Judge
     })
 }
 
-/// The timings that a connection is to have: its own where it has set them, at most the settings' with `enforce`.
+/// The timings that a connection should have: the program's own if it has set them, limited by the settings with
+/// `enforce`.
 fn wanted(figures: &Figures, settings: &Keepalive) -> Timings {
     let (own, ours, kernel) = (figures.timings, settings.timings, Timings::KERNEL);
     let choose = |own: c_int, ours: c_int, kernel: c_int| match own {
@@ -175,10 +176,10 @@ fn wanted(figures: &Figures, settings: &Keepalive) -> Timings {
     }
 }
 
-// --------------------------------------------------------------------------------------- on a duplicate
+// --------------------------------------------------------------------------------------- one socket
 
-/// Switches keepalive on. With an idle time that is over already, the kernel sends a probe at once: so it goes
-/// last, when all else is as it is to be. (The other order would start a whole idle time now.)
+/// Switches keepalive on. If the idle time is already over, setting it makes the kernel send a probe at once. So it is
+/// set last, after all other options. (The other order would start a whole idle time now.)
 fn switch_on(socket: &Socket, timings: Timings) -> io::Result<()> {
     socket.set(SOL_SOCKET, SO_KEEPALIVE, 1)?;
     socket.set(IPPROTO_TCP, libc::TCP_KEEPINTVL, timings.interval)?;
@@ -186,7 +187,7 @@ fn switch_on(socket: &Socket, timings: Timings) -> io::Result<()> {
     socket.set(IPPROTO_TCP, libc::TCP_KEEPIDLE, timings.idle)
 }
 
-/// Switches keepalive on for a connection that is known to work, as the settings have it.
+/// Switches keepalive on, with the settings' timings, for a connection that is known to work.
 fn keep_up(socket: &Socket, figures: &Figures, settings: &Keepalive) -> io::Result<()> {
     if let (None, Some(seconds)) = (figures.user_timeout, settings.user_timeout) {
         socket.set(IPPROTO_TCP, libc::TCP_USER_TIMEOUT, seconds * 1000)?;
@@ -215,8 +216,8 @@ fn give_up(socket: &Socket, figures: &Figures, settings: &Keepalive) -> io::Resu
     Ok(figures.user_timeout.map_or(probes, |all| all.saturating_sub(figures.info.silence()) + step))
 }
 
-/// Ends a connect that nobody answers. `TCP_SYNCNT` ends it when the next SYN would go out, and means nothing to an
-/// established connection; where it is allowed, `SOCK_DESTROY` ends it now.
+/// Ends a connect that nobody answers. `TCP_SYNCNT` ends it when the next SYN would go out, and has no effect on an
+/// established connection. If it is allowed, `SOCK_DESTROY` ends the connect now.
 fn end(process: &Process, socket: &Socket, figures: &Figures) -> io::Result<Outcome> {
     let own = socket.number(IPPROTO_TCP, libc::TCP_SYNCNT);
     socket.set(IPPROTO_TCP, libc::TCP_SYNCNT, 1)?;
@@ -245,7 +246,7 @@ fn destroy_unanswered(process: &Process, socket: &Socket, figures: &Figures) -> 
 
 // ------------------------------------------------------------------------------------------ the course of a rescue
 
-/// A connection, and how far it has come.
+/// A connection and its stage.
 pub struct Connection {
     /// The process in whose descriptors it was found first.
     process: usize,
@@ -257,7 +258,7 @@ pub struct Connection {
 
 enum Stage {
     Done(Outcome),
-    /// Nobody has answered a connect, but it is young.
+    /// Nobody has answered a connect, but it is too young to judge.
     Waiting(Outcome),
     /// Probes have been sent: how many, and when the first was sent.
     Probing {
@@ -277,7 +278,7 @@ struct Rescue<'a> {
 }
 
 impl Rescue<'_> {
-    /// Looks at each TCP socket of a process that was not seen yet, and begins what is to be done about it.
+    /// Looks at each TCP socket of a process that was not seen before, and begins its rescue.
     fn begin(&self, index: usize, seen: &mut HashSet<u64>) -> Result<Vec<Connection>, io::Error> {
         let process = &self.processes[index];
         let mut connections = Vec::new();

@@ -1,5 +1,5 @@
-//! A trial: a program is started as COMMAND would be, and the library that its loader brings in answers a
-//! question before `main` (src/check.rs). The program itself never runs: where the library does not answer, the
+//! A trial: a program is started as COMMAND would be, and the library that its loader loads answers a
+//! question before `main` (src/check.rs). The program itself never runs: if the library does not answer, the
 //! process is ended at its entry point.
 
 use std::ffi::CString;
@@ -56,14 +56,14 @@ pub enum NoAnswer {
 
 /// The parameters of a trial.
 pub struct Trial<'a> {
-    /// The file that is executed, and the program that it comes to.
+    /// The file that is executed, and the program that the kernel runs in the end.
     pub file: &'a Path,
     pub program: &'a Program,
     /// With the library in `LD_PRELOAD`.
     pub environment: &'a Environment,
     /// The time that the answers may take, all together.
     pub limit: Duration,
-    /// Whether the program does no harm if it cannot be stopped and runs.
+    /// Whether the program does no harm if it cannot be stopped and so runs.
     pub is_harmless: bool,
 }
 
@@ -76,7 +76,7 @@ struct Process {
     answer: Output,
     said: Output,
     stage: Stage,
-    /// When the lookup began and ended, as far as it was seen.
+    /// The start and the end of the lookup, as far as they were seen.
     began: Option<Instant>,
     ended: Option<Instant>,
 }
@@ -85,7 +85,7 @@ struct Process {
 enum Stage {
     /// execve(2) has not stopped it yet.
     Starting,
-    /// The loader runs; it will stop at the breakpoint, the program's entry point. `None` if that could not be set.
+    /// The loader runs, and will stop at the breakpoint on the program's entry point. `None` if there is no breakpoint.
     Loading(Option<Breakpoint>),
     /// The process has continued past its entry point, where musl runs the constructors.
     Constructing,
@@ -103,7 +103,7 @@ const ARM: u16 = 40;
 const X86_64: u16 = 62;
 const AARCH64: u16 = 183;
 
-/// Where a process stops, and the instruction that was there.
+/// The address at which a process stops, and the instruction that was there.
 struct Breakpoint {
     place: usize,
     word: c_long,
@@ -116,8 +116,8 @@ struct Output {
 }
 
 impl Trial<'_> {
-    /// Asks at the same time about each host, libc's own lookup and one with the library. `wait` is called again
-    /// and again while the answers are not there.
+    /// Asks about all hosts at the same time: for libc's own lookup, and for the lookup with the library. `wait` is called
+    /// again and again until the answers are there.
     ///
     /// # Errors
     /// No process can be started.
@@ -207,7 +207,7 @@ impl Output {
         Ok(Self { pipe, bytes: Vec::new(), is_open: true })
     }
 
-    /// Takes what is there.
+    /// Reads the bytes that are there.
     fn read(&mut self) {
         let result = self.pipe.read_to_end(&mut self.bytes);
         self.is_open = result.is_err();
@@ -234,7 +234,7 @@ impl Process {
         matches!(self.stage, Stage::Starting | Stage::Loading(_) | Stage::Constructing)
     }
 
-    /// Takes what the process has written, and lets it go on where it has stopped.
+    /// Reads the output of the process, and lets the process go on if it has stopped.
     fn attend(&mut self, trial: &Trial) {
         self.read();
         if !self.is_running() {
@@ -261,7 +261,7 @@ impl Process {
         }
     }
 
-    /// From one stage to the next: the process has stopped after execve(2), or at a breakpoint.
+    /// Moves on to the next stage: the process has stopped after execve(2), or at a breakpoint.
     fn advance(&mut self, trial: &Trial) {
         self.stage = match std::mem::replace(&mut self.stage, Stage::Constructing) {
             // execve(2) has succeeded.
@@ -312,7 +312,7 @@ impl Process {
         u32::try_from(self.pid).is_ok_and(|pid| process::library_in(pid).is_some())
     }
 
-    /// Puts the instruction back, to go on with it.
+    /// Restores the instruction at the breakpoint, so that the process goes on with it.
     fn pass(&self, breakpoint: &Breakpoint) -> io::Result<()> {
         // SAFETY: ptrace(2) writes the other process, which has stopped.
         unsafe {
@@ -320,7 +320,8 @@ impl Process {
             {
                 return Err(io::Error::last_os_error());
             }
-            // int3 has been executed, the others have not. The registers of a 32-bit process have the same places.
+            // int3 has been executed, so the instruction pointer goes back. The instructions of other architectures trap
+            // before they are executed. A 32-bit process has its registers in the same places.
             #[cfg(target_arch = "x86_64")]
             if libc::ptrace(
                 libc::PTRACE_POKEUSER,
@@ -368,7 +369,7 @@ impl Process {
             let mut bytes = word.to_ne_bytes();
             bytes[..breakpoint.len()].copy_from_slice(breakpoint);
             let broken = c_long::from_ne_bytes(bytes);
-            // The end of this process ends the other.
+            // If this process ends, the kernel ends the other one.
             let options = c_long::from(libc::PTRACE_O_EXITKILL);
             if libc::ptrace(libc::PTRACE_POKETEXT, self.pid, entry, broken) != 0
                 || libc::ptrace(libc::PTRACE_SETOPTIONS, self.pid, 0_usize, options) != 0

@@ -22,7 +22,7 @@ pub struct Seen {
     pub rule: Option<String>,
     /// libc's own lookup.
     pub without: Answer,
-    /// The lookup of the program, with the library where it is loaded.
+    /// The lookup of the program, with the library if it is loaded there.
     pub with: Answer,
     /// The addresses that were tried, of both lookups.
     pub tried: Vec<Attempt>,
@@ -43,9 +43,9 @@ pub enum Service {
 /// The relation of the library to COMMAND.
 #[derive(Clone, Debug, Default)]
 pub struct Standing {
-    /// Why the library is not loaded by it.
+    /// Why COMMAND does not load the library.
     pub not_loaded: Option<String>,
-    /// What would let the program load it.
+    /// The way to let COMMAND load the library.
     pub cure: Option<&'static str>,
     /// The option that makes the library act in a program that `EGRESS_SHIM_PROGRAMS` leaves out.
     pub way_in: Option<String>,
@@ -54,19 +54,19 @@ pub struct Standing {
 /// The conclusion from the lookups and the attempts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum State {
-    /// The first address that answers is this one, and none before it is silent.
+    /// This address is the first that answers, and no address before it is silent.
     Reached(IpAddr),
-    /// The same over IPv4, and IPv6, which this lookup puts behind it, is silent.
+    /// The same over IPv4. IPv6 is silent, but comes later in this lookup.
     ReachedBesideBlackHole,
     /// IPv6 is tried first and is silent, and IPv4 answers.
     BlackHole,
     /// The same, but IPv4 refuses the port.
     BlackHoleAndRefused,
-    /// The same, and IPv4 addresses are silent before one answers.
+    /// The same, and some IPv4 addresses are silent before one answers.
     BlackHoleAndSilent(Vec<IpAddr>),
     /// Silent addresses are tried before one that answers.
     AddressesSilent(Vec<IpAddr>, IpAddr),
-    /// No IPv4 address answers, but an IPv6 address, which is left out, does.
+    /// No IPv4 address answers, but an IPv6 address, which the list leaves out, does.
     Ipv4Fails,
     Refused,
     Silent,
@@ -79,7 +79,7 @@ pub enum State {
     NoAddress,
     /// Name servers answer, but libc does not ask them.
     NotAsked,
-    /// Why no name server tells anything.
+    /// The reason why no name server gives an answer.
     NoNameServer(String),
 }
 
@@ -151,7 +151,7 @@ fn reasons(tried: &[&Attempt]) -> String {
     reasons.join(", ")
 }
 
-/// A lookup that has failed with this code, or that was silent.
+/// The state of a lookup that has failed with this code, or did not answer (`None`).
 fn by_servers(code: Option<c_int>, servers: &[NameServer]) -> State {
     let answers: Vec<_> = servers
         .iter()
@@ -320,7 +320,7 @@ fn row(seen: &Seen, standing: &Standing) -> Option<Row> {
     })
 }
 
-/// The finding about a state, with what a program or a service makes of it.
+/// The finding about a state, adapted to COMMAND and to a container's service.
 fn of_state(seen: &Seen, standing: &Standing) -> Option<Finding> {
     let host = &seen.target.host;
     let (code, severity, sentence, action) = row(seen, standing)?;
@@ -406,7 +406,7 @@ fn of_slow_lookup(seen: &Seen) -> Option<Finding> {
     })
 }
 
-/// A lookup that takes longer has waited for something: the name servers are asked themselves.
+/// A lookup that takes longer has waited for a name server: the command then asks the name servers itself.
 pub const SLOW: Duration = Duration::from_secs(1);
 
 /// A host that this shell lists and the service does not.
