@@ -411,8 +411,12 @@ mod tests {
 
     #[test]
     fn a_line_of_the_table_is_read_column_by_column() {
-        let line = "   0: 0200007F:1F90 0A6433C6:01BB 02 00000007:00000009 01:000001F4 00000005  1000        3 12345 2 0000";
-        let socket = Socket::of_line(line, 100).expect("it is a line");
+        let word = |octets| format!("{:08X}", u32::from_ne_bytes(octets));
+        let (local, peer) = (word([127, 0, 0, 2]), word([198, 51, 100, 10]));
+        let line = format!(
+            "   0: {local}:1F90 {peer}:01BB 02 00000007:00000009 01:000001F4 00000005  1000        3 12345 2 0000"
+        );
+        let socket = Socket::of_line(&line, 100).expect("it is a line");
         let wanted = Socket {
             local: "127.0.0.2:8080".parse().expect("it is an address"),
             peer: "198.51.100.10:443".parse().expect("it is an address"),
@@ -428,7 +432,10 @@ mod tests {
         };
         assert_eq!(socket, wanted);
         assert_eq!(socket.state_name(), "SYN-SENT");
-        let mapped = line.replace("0A6433C6", "0000000000000000FFFF00000A6433C6");
+        let mapped = line.replace(
+            &peer,
+            &[&word([0; 4]), &word([0; 4]), &word([0, 0, 255, 255]), &*peer].concat(),
+        );
         let socket = Socket::of_line(&mapped, 100).expect("it is a line");
         assert!(socket.peer.is_ipv4(), "what goes over the wire of {} is IPv4", socket.peer);
         assert_eq!(Socket::of_line("  sl  local_address rem_address", 100), None);
