@@ -19,10 +19,10 @@
 #define FILTER_ANY (-1)
 
 /*
- * From now on a system call, or only one whose first argument is this number, is answered by an action. Returns 0,
- * or -1 with errno.
+ * From now on the system call of this number, or only one whose first argument is this one, is answered by an action.
+ * Returns 0, or -1 with errno.
  */
-static inline int filter(long call, int argument, uint32_t action)
+static inline int filter_number(long call, int argument, uint32_t action)
 {
     struct step {
         uint16_t code;
@@ -41,22 +41,28 @@ static inline int filter(long call, int argument, uint32_t action)
         struct step *steps;
     } program = { sizeof steps / sizeof *steps, steps };
 
+    if (argument == FILTER_ANY)
+        steps[3] = (struct step){ 0x15, 0, 0, 0 }; /* on to the action, whatever it is */
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+        return -1;
+    return prctl(PR_SET_SECCOMP, 2 /* SECCOMP_MODE_FILTER */, &program);
+}
+
+/* The same, whatever way there is to a call about sockets. */
+static inline int filter(long call, int argument, uint32_t action)
+{
 #ifdef __i386__
-    /* glibc makes these by socketcall(2), whose first argument says which (linux/net.h). */
+    /* glibc makes them by socketcall(2), whose first argument says which (linux/net.h). */
     int inner = call == SYS_socket       ? 1
                 : call == SYS_connect    ? 3
                 : call == SYS_setsockopt ? 14
                 : call == SYS_getsockopt ? 15
                                          : 0;
 
-    if (inner && argument == FILTER_ANY && filter(SYS_socketcall, inner, action) != 0)
+    if (inner && argument == FILTER_ANY && filter_number(SYS_socketcall, inner, action) != 0)
         return -1;
 #endif
-    if (argument == FILTER_ANY)
-        steps[3] = (struct step){ 0x15, 0, 0, 0 }; /* on to the action, whatever it is */
-    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
-        return -1;
-    return prctl(PR_SET_SECCOMP, 2 /* SECCOMP_MODE_FILTER */, &program);
+    return filter_number(call, argument, action);
 }
 
 /* Enters a new network namespace, whose loopback device is up. Returns 0, or -1 with errno. */

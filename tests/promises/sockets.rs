@@ -5,11 +5,15 @@
 //! first runs them without the library: what is not so then is the library's doing.
 
 use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::Command;
 use std::thread;
 
-use crate::harness::run::{Waiting, inside, output, run, stderr, stdout};
+use crate::harness::run::{Waiting, inside, output, run, run_meanwhile, stderr, stdout, with};
+use crate::harness::scratch::text;
 use crate::harness::strace::system_calls;
 use crate::harness::{Environment, expect, in_each_architecture, in_each_environment, log, skip};
 
@@ -671,6 +675,29 @@ fn a_forbidden_option_changes_nothing_but_is_logged_once() {
             let one = warnings.len() == 1 && warnings.iter().all(right);
             assert!(one, "{text}: one warning that names errno {errno}, seen {warnings:#?}");
         }
+    });
+}
+
+/// Before Linux 4.3 i386 had no calls for sockets but socketcall(2). The log goes to a socket.
+#[test]
+fn before_linux_4_3_i386_sets_options_and_logs_by_socketcall() {
+    in_each_environment(|environment| {
+        if environment.bits == 64 {
+            return;
+        }
+        let program = program(environment);
+        let refuse = environment.shimmed(environment.program("refuse"), &[("LOG", "debug")]);
+        let no_call = libc::ENOSYS.to_string();
+        let mut command = with(refuse, ["sockets", &*no_call, text(&program)]);
+        let (mut log, stderr) = UnixStream::pair().expect("a pair of sockets");
+        let done = "defaults=600,20,3 tcp4 idle=7200 connect show";
+        let output = run_meanwhile(steps(&mut command, done).stderr(OwnedFd::from(stderr)), |_| ());
+        drop(command);
+        let wanted = "connect: 0; keepalive=1 idle=7200 interval=60 count=5";
+        expect(done, joined(&stdout(&output)), wanted);
+        let mut lines = String::new();
+        log.read_to_string(&mut lines).expect("it is closed at its other end");
+        assert!(lines.contains("DEBUG: connect: "), "lines of the log: {lines:?}");
     });
 }
 
