@@ -537,11 +537,16 @@ fn general(code: &'static str, severity: Severity, sentence: String, action: &st
 fn not_asked(program: &Program, error: &io::Error) -> Finding {
     let file = shown(&program.file);
     let sentence = format!(
-        "whether {file} loads the library is not known: it cannot be stopped before it runs here ({}; that takes \
+        "it is not known whether {file} loads the library: the program cannot be stopped before it runs here ({}; that needs \
          ptrace(2) and /proc)",
         reason(error)
     );
-    general("not-asked", Severity::Warning, sentence, "once it runs: egress-shim --inspect PID")
+    general(
+        "not-asked",
+        Severity::Warning,
+        sentence,
+        "when it runs, use: egress-shim --inspect PID",
+    )
 }
 
 /// The finding about a place without a program to try the library in.

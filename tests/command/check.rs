@@ -440,11 +440,11 @@ fn where_no_program_may_be_stopped_the_network_is_tried_all_the_same() {
     let refuse = Environment::here().program("refuse");
     let error = libc::EPERM.to_string();
     let unknown = format!(
-        "whether {} loads the library is not known: it cannot be stopped before it runs here (Operation not permitted; \
-         that takes ptrace(2) and /proc)",
+        "it is not known whether {} loads the library: the program cannot be stopped before it runs here (Operation not permitted; \
+         that needs ptrace(2) and /proc)",
         text(&program)
     );
-    let inspect = "once it runs: egress-shim --inspect PID";
+    let inspect = "when it runs, use: egress-shim --inspect PID";
     let refused = |path: &str, options: &[&str]| {
         let mut command = bare(&refuse);
         command.args(["ptrace", &error, &*COMMAND]).args(options).env("PATH", path);
