@@ -1253,7 +1253,7 @@ mod tests {
     }
 
     #[test]
-    fn a_container_of_32_bit_programs_gets_the_path_that_leads_to_their_library() {
+    fn a_container_of_32_bit_programs_gets_the_path_that_leads_to_its_library() {
         let mut both = here();
         let narrow = "/lib/egress-shim/lib32/libegress_shim.so";
         both.library.as_mut().expect("it is there").files.push((X86, narrow.into()));
