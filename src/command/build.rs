@@ -1,4 +1,4 @@
-//! Composes what `--version` says of this build: the commit, if `scripts/build-portable` names it, and the target.
+//! Composes the part of `--version` about this build: the commit, if `scripts/build-portable` names it, and the target.
 
 use std::env;
 

@@ -1,11 +1,11 @@
-//! A finding: one thing that `--check`, `--inspect` or `--rescue` has to say, for people and for scripts alike.
+//! A finding of `--check`, `--inspect` or `--rescue`, for people and for scripts.
 
 /// The severity of a finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
     /// Nothing is wrong, but something is worth knowing, for instance what could not be seen.
     Note,
-    /// Something will go wrong, or does not do what it was meant to.
+    /// Something will go wrong later, or does not work as intended.
     Warning,
     /// Something hangs or fails now.
     Error,
@@ -22,7 +22,7 @@ impl Severity {
     }
 }
 
-/// What is wrong, and what to do. All texts are escaped ([`crate::report::escape`]) where they hold foreign bytes.
+/// A problem, and what to do. All texts are escaped ([`crate::report::escape`]) where they hold foreign bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// A stable name, in lower case with hyphens; the manual page lists them.
@@ -34,7 +34,7 @@ pub struct Finding {
     pub subject: String,
     /// The diagnosis.
     pub sentence: String,
-    /// What to do; empty if there is nothing. A command to type is the end of it.
+    /// What to do; empty if there is nothing to do. If it has a command to type, the command is at its end.
     pub action: String,
 }
 

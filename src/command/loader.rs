@@ -21,14 +21,14 @@ pub struct Loader {
 }
 
 impl Loader {
-    /// Whether a path with `$LIB` can lead it to its own file. musl's loader for 32-bit programs it cannot: that
-    /// takes `$LIB` literally, and the directory of that name has the 64-bit file.
+    /// Whether a path with `$LIB` can lead this loader to its own file. It cannot lead musl's loader for 32-bit programs:
+    /// that takes `$LIB` literally, and the directory of that name has the 64-bit file.
     pub fn is_led(&self) -> bool {
         !is_musl(self.path) || self.architecture.is_wide
     }
 }
 
-/// The loaders whose programs this kernel runs, at the paths that their ABIs give them.
+/// The loaders on this machine for programs that the kernel runs, at the paths that the ABIs define.
 pub fn all() -> Vec<Loader> {
     const PATHS: &[&str] = if cfg!(target_arch = "x86_64") {
         &[
@@ -54,7 +54,7 @@ pub fn all() -> Vec<Loader> {
     PATHS.iter().filter_map(loader).collect()
 }
 
-/// Whether a loader is musl's, which replaces nothing.
+/// Whether a loader is musl's, which does not replace `$LIB`.
 pub fn is_musl(loader: &Path) -> bool {
     loader.file_name().is_some_and(|name| name.as_bytes().starts_with(b"ld-musl"))
 }
@@ -65,9 +65,9 @@ pub fn expanded(path: &Path, loader: &Path) -> PathBuf {
     expanded_by(path, real.as_deref())
 }
 
-/// The same, by glibc's loader in this very place. It puts for `$LIB` the directory that it is installed in, below
-/// the prefix (`DL_DST_LIB` in glibc's elf/Makefile): `lib/i386-linux-gnu` is that of
-/// `/usr/lib/i386-linux-gnu/ld-linux.so.2`.
+/// The same for glibc's loader at this path. It replaces `$LIB` with the directory that it is installed in, below
+/// the prefix (`DL_DST_LIB` in glibc's elf/Makefile): for `/usr/lib/i386-linux-gnu/ld-linux.so.2` that is
+/// `lib/i386-linux-gnu`.
 pub fn expanded_by(path: &Path, loader: Option<&Path>) -> PathBuf {
     let directory: Vec<_> = loader.and_then(Path::parent).into_iter().flatten().collect();
     let is_lib = |part: &&OsStr| matches!(part.as_bytes(), b"lib" | b"lib32" | b"lib64");

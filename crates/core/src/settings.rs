@@ -17,7 +17,7 @@ use crate::allowlist::{Allowlist, OutOfMemory, Source};
 pub struct Row {
     /// The environment variable.
     pub variable: &'static str,
-    /// The command's option that sets it, with its dashes; empty where there is none.
+    /// The command's option that sets it, with its dashes; empty if there is none.
     pub option: &'static str,
     /// The kind of its value.
     pub kind: ValueKind,
@@ -198,11 +198,11 @@ pub const EXIT_CONFIG: c_int = 78;
 pub struct Settings<'a> {
     /// The keepalive of outbound TCP connections; `None` if it is off.
     pub keepalive: Option<Keepalive>,
-    /// The patterns of `EGRESS_SHIM_IPV4_ONLY`, as they stand.
+    /// The patterns of `EGRESS_SHIM_IPV4_ONLY`, unparsed.
     pub ipv4_only: &'a [u8],
     /// The path in `EGRESS_SHIM_IPV4_ONLY_FILE`.
     pub ipv4_only_file: Option<&'a [u8]>,
-    /// The names of the programs to act in, as they stand; `None` is every program.
+    /// The names of the programs to act in, unparsed; `None` is every program.
     pub programs: Option<&'a [u8]>,
     /// The filter and the file of the log; `None` if nothing may be written.
     pub log: Option<Log<'a>>,
@@ -439,7 +439,7 @@ impl<'a> Values<'a> {
         self.get(&PARSERS, &SWITCH).and_then(parse_switch) == Some(false)
     }
 
-    /// The log's settings, as they stand.
+    /// The settings of the log, unparsed.
     #[must_use]
     pub fn log(&self) -> Log<'a> {
         let filter = self.get(&PARSERS, &LOG).unwrap_or_default();
@@ -477,7 +477,7 @@ impl<'a> Values<'a> {
     }
 }
 
-/// The name and the value of an entry that may be a setting of ours.
+/// The name and the value of an entry that may be a setting of egress-shim.
 fn own_entry(entry: &[u8]) -> Option<(&[u8], &[u8])> {
     if !entry.starts_with(SWITCH.variable.as_bytes()) {
         return None;
@@ -560,7 +560,7 @@ pub fn nearest_variable(name: &[u8]) -> Option<&'static str> {
 }
 
 /// The number of letters to insert, delete or change to turn one word into the other (Levenshtein's
-/// distance), ignoring case; `None` for words that are too long to be one of ours.
+/// distance), ignoring case; `None` for words that are too long for a setting.
 fn distance(known: &[u8], other: &[u8]) -> Option<usize> {
     const LONGEST: usize = 32;
     let mut row = [0; LONGEST];
@@ -674,7 +674,7 @@ fn parse_keepalive(value: &[u8], report: Report<'_>) -> Option<Keepalive> {
     Some(Keepalive { timings, user_timeout, enforce })
 }
 
-/// The value of a key whose given value is not used.
+/// The value in use for a key, if the given value is invalid.
 struct InUse(Option<c_int>);
 
 impl fmt::Display for InUse {
