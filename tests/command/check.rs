@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::{COMMAND, LIBRARY, Public, as_nobody, bare, fails, output, run, shim, shim_at, text};
 use crate::harness::lab::{Host, LAB, Lab, SILENT};
-use crate::harness::run::Waiting;
+use crate::harness::run::{Waiting, until};
 use crate::harness::{Environment, Scratch};
 
 /// Runs `--check`: the status, the lines of the report, the last of them.
@@ -409,26 +409,19 @@ fn a_check_that_is_killed_leaves_no_process_behind() {
     command.args(["ptrace", &error, &*COMMAND, "--check", "unknown.example.com"]);
     let mut child = SILENT.on(Host::Client, &mut command).spawn().expect("it starts");
     let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let start = Instant::now();
-    let tried = loop {
-        let tried = std::fs::read_to_string(&children).unwrap_or_default();
+    let mut tried = String::new();
+    until("two programs are tried", || {
+        tried = std::fs::read_to_string(&children).unwrap_or_default();
         let is_ready = |id: &str| {
             let file = std::fs::read_link(format!("/proc/{id}/exe"));
             file.is_ok_and(|file| file != Path::new(&*COMMAND))
         };
-        if tried.split_whitespace().count() == 2 && tried.split_whitespace().all(is_ready) {
-            break tried;
-        }
-        assert!(start.elapsed() < Duration::from_secs(5), "no program is tried: {tried:?}");
-        std::thread::sleep(Duration::from_millis(5));
-    };
+        tried.split_whitespace().count() == 2 && tried.split_whitespace().all(is_ready)
+    });
     child.kill().expect("it is ours");
     child.wait().expect("it is ours");
     let is_left = |id: &str| std::fs::read_link(format!("/proc/{id}/exe")).is_ok();
-    while tried.split_whitespace().any(is_left) {
-        assert!(start.elapsed() < Duration::from_secs(8), "left behind: {tried}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("none is left", || !tried.split_whitespace().any(is_left));
 }
 
 #[test]

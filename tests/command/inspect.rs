@@ -13,7 +13,7 @@ use super::{
 };
 use crate::harness::ROOT;
 use crate::harness::lab::{Host, LAB};
-use crate::harness::run::end_with_this_thread;
+use crate::harness::run::{DEADLINE, end_with_this_thread, until};
 
 /// Inspects until the report has these words, which a process on its way there may need a moment for.
 #[track_caller]
@@ -24,18 +24,8 @@ fn inspect_until(process: &str, words: &[&str]) -> Ran {
         if words.iter().all(|word| ran.out.contains(word)) {
             return ran;
         }
-        assert!(start.elapsed() < Duration::from_secs(10), "{words:?} in {ran:?}");
+        assert!(start.elapsed() < DEADLINE, "{words:?} in {ran:?}");
         std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-/// Waits until something holds.
-#[track_caller]
-fn until(mut holds: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !holds() {
-        assert!(start.elapsed() < Duration::from_secs(10), "it never holds");
-        std::thread::sleep(Duration::from_millis(20));
     }
 }
 
@@ -194,7 +184,7 @@ fn the_library_is_known_by_its_build_not_by_its_name() {
     let script = "import mmap, sys, time; f = open(sys.argv[1], 'rb'); \
                   m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ); print(); time.sleep(60)";
     let process = Process::start(bare("/usr/bin/python3").args(["-c", script, &LIBRARY]));
-    until(|| {
+    until("the file is mapped", || {
         let maps = fs::read_to_string(format!("/proc/{}/maps", process.id()));
         maps.is_ok_and(|maps| maps.contains(&*LIBRARY))
     });

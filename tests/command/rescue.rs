@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::{COMMAND, NOBODY, Public, Ran, as_nobody, bare, fails, run, shim, shim_at};
 use crate::harness::lab::{Host, Lab};
-use crate::harness::run::{Waiting, limit, run_for, run_meanwhile, stdout};
+use crate::harness::run::{Waiting, limit, run_for, run_meanwhile, stdout, until};
 use crate::harness::{ROOT, expect};
 
 /// The gateway forgets a connection after so many seconds of silence.
@@ -46,16 +46,6 @@ for url in sys.argv[1:]:
 fn rescue(options: &[&str], process: u32) -> Ran {
     let process = process.to_string();
     run(&mut shim(&[&["--keepalive", KEEPALIVE][..], options, &["--rescue", &process]].concat()))
-}
-
-/// Waits until something is so.
-#[track_caller]
-fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(30), "{what}");
-        thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Waits until a request with this mark has arrived at the lab's server.

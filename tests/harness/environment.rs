@@ -10,6 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 
 use super::run::without_settings;
 use super::{ROOT, skip};
@@ -131,16 +132,38 @@ pub fn on_this_machine(test: impl FnMut(&Environment)) {
     in_each(&rows, test);
 }
 
+/// As [`in_each_environment`], in all at the same time: for a test that mostly waits.
+#[track_caller]
+pub fn in_each_environment_at_once(test: impl Fn(&Environment) + Sync) {
+    let rows = choice().unwrap_or_else(|| ENVIRONMENTS.to_vec());
+    // Lines about what is not run have the thread's name.
+    let name = thread::current().name().unwrap_or_default().to_owned();
+    let failed = thread::scope(|scope| {
+        let start = |row: &Row| {
+            let (row, test) = (*row, &test);
+            let run = move || fails_in(row, test);
+            thread::Builder::new().name(name.clone()).spawn_scoped(scope, run).expect("a thread")
+        };
+        let running: Vec<_> = rows.iter().map(start).collect();
+        let ended = running.into_iter().map(|thread| thread.join().expect("no panic comes out"));
+        rows.iter().zip(ended).filter(|(_, fails)| *fails).map(|(row, _)| row.0).collect::<Vec<_>>()
+    });
+    assert!(failed.is_empty(), "failed in {}", failed.join(","));
+}
+
 #[track_caller]
 fn in_each(rows: &[Row], mut test: impl FnMut(&Environment)) {
-    let mut failed = Vec::new();
-    for (name, make) in rows {
-        if catch_unwind(AssertUnwindSafe(|| test(&make()))).is_err() {
-            eprintln!("^ in the environment {name}\n");
-            failed.push(*name);
-        }
-    }
+    let failed = rows.iter().filter(|row| fails_in(**row, &mut test)).map(|row| row.0);
+    let failed: Vec<_> = failed.collect();
     assert!(failed.is_empty(), "failed in {}", failed.join(","));
+}
+
+fn fails_in((name, make): Row, mut test: impl FnMut(&Environment)) -> bool {
+    let fails = catch_unwind(AssertUnwindSafe(|| test(&make()))).is_err();
+    if fails {
+        eprintln!("^ in the environment {name}\n");
+    }
+    fails
 }
 
 /// As [`in_each_environment`], for a test that needs libraries of this machine's own.

@@ -2,6 +2,7 @@
 //! fails its test.
 
 use std::ffi::OsStr;
+use std::fmt::Display;
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::os::fd::AsRawFd;
@@ -9,13 +10,13 @@ use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::expect;
 
 /// Longer than any program of the tests takes, on a machine that is busy with something else: who
 /// takes longer hangs.
-const DEADLINE: Duration = Duration::from_secs(60);
+pub const DEADLINE: Duration = Duration::from_secs(60);
 
 /// A command with arguments.
 pub fn with<S: AsRef<OsStr>>(
@@ -127,6 +128,16 @@ pub fn stdout(output: &Output) -> String {
 /// What a command wrote to standard error.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Waits until something is so.
+#[track_caller]
+pub fn until(what: impl Display, mut is_so: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < DEADLINE, "not after {DEADLINE:?}: {what}");
+        thread::sleep(Duration::from_millis(20));
+    }
 }
 
 /// All that a command let others see: what it wrote, and how it ended where that was not well.

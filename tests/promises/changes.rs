@@ -9,7 +9,7 @@ use super::settings::{command, large};
 use crate::harness::run::{expect_says, output, run, said, stderr, stdout};
 use crate::harness::scratch::text;
 use crate::harness::strace::traced;
-use crate::harness::{Environment, Scratch, expect, in_each_environment, on_this_machine};
+use crate::harness::{Environment, Scratch, expect, in_each_environment_at_once, on_this_machine};
 
 /// Longer than the time between two looks at the file.
 const A_LOOK: [&str; 2] = ["sleep", "1100"];
@@ -26,7 +26,7 @@ fn expect_with_list(environment: &Environment, list: &str, actions: &[&str], wan
 
 #[test]
 fn a_list_file_that_changes_takes_effect_without_a_restart() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         for first in ["one.test\n".to_owned(), large("one.test\n")] {
             for how in ["write", "replace"] {
                 let actions = ["look", "one.test", "look", "two.test", how, "LIST", "two.test\n"];
@@ -42,7 +42,7 @@ fn a_list_file_that_changes_takes_effect_without_a_restart() {
 /// As the kubelet does with a `ConfigMap`: the file is a link into a directory that is a link itself.
 #[test]
 fn a_config_map_whose_link_is_swapped_takes_effect() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         let scratch = Scratch::new();
         for (directory, patterns) in [("..1", "one.test\n"), ("..2", "two.test\n")] {
             fs::create_dir(scratch.join(directory)).expect("target can be written to");
@@ -63,7 +63,7 @@ fn a_config_map_whose_link_is_swapped_takes_effect() {
 /// Between two pieces the file is never older than a moment, however busy the machine is.
 #[test]
 fn a_list_that_is_being_written_is_not_taken_for_a_whole_one() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         let mut actions = vec!["look", "one.test", "write", "LIST", "a.test\n"];
         for _ in 0..12 {
             actions.extend(["append", "LIST", "b.test\n", "look", "one.test", "sleep", "250"]);
@@ -76,7 +76,7 @@ fn a_list_that_is_being_written_is_not_taken_for_a_whole_one() {
 
 #[test]
 fn a_file_that_is_not_a_list_any_more_changes_nothing_but_one_warning() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         for (bad, words) in [
             (&["remove", "LIST"][..], "No such file or directory; keeping the list as it was"),
             (&["replace", "LIST", "two.test\na..b\nc..d\n"], "line 2: \"a..b\": "),
@@ -107,7 +107,7 @@ fn a_file_that_is_not_a_list_any_more_changes_nothing_but_one_warning() {
 
 #[test]
 fn a_bad_list_that_is_made_good_again_takes_effect() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         let mut actions = vec!["look", "one.test", "write", "LIST", "a..b\n"];
         actions.extend([A_LOOK, ["look", "one.test"], A_LOOK, ["look", "one.test"]].concat());
         actions.extend(["write", "LIST", "two.test\n", "until", "two.test", "IPv4"]);
@@ -125,7 +125,7 @@ fn a_bad_list_that_is_made_good_again_takes_effect() {
 /// Silently: nothing is known to have changed.
 #[test]
 fn a_daemon_that_drops_its_rights_or_changes_its_root_keeps_its_list() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         for action in ["root", "user"] {
             let scratch = Scratch::new();
             let hidden = scratch.join("hidden");
@@ -155,7 +155,7 @@ fn a_daemon_that_drops_its_rights_or_changes_its_root_keeps_its_list() {
 /// A look would say that the file has gone.
 #[test]
 fn names_that_are_never_listed_have_the_file_looked_at_by_nobody() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         let names = ["127.0.0.1", "::1", "localhost", "a.localhost", "NULL", ""];
         let mut actions = vec!["look", "one.test", "remove", "LIST"];
         for name in names {
@@ -168,7 +168,7 @@ fn names_that_are_never_listed_have_the_file_looked_at_by_nobody() {
 
 #[test]
 fn a_list_file_that_comes_later_takes_effect() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         let scratch = Scratch::new();
         let list = scratch.text("list");
         let actions =
@@ -202,7 +202,7 @@ fn a_file_that_is_no_list_is_opened_once_and_not_at_each_look() {
 
 #[test]
 fn of_many_lookups_one_a_second_looks_at_the_file() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         let scratch = Scratch::new();
         let (list, trace) = (scratch.file("list", "one.test\n"), scratch.join("trace"));
         let actions = ["look", "one.test", "time", "one.test", "2000"];

@@ -9,7 +9,8 @@ use crate::harness::lab::SILENT;
 use crate::harness::run::{output, run, stderr, stdout, with};
 use crate::harness::scratch::text;
 use crate::harness::{
-    ROOT, Scratch, expect, in_each_environment, in_each_environment_of_this_machine, skip,
+    ROOT, Scratch, expect, in_each_environment, in_each_environment_of_this_machine,
+    on_this_machine, skip,
 };
 
 /// Another preload of Debian's; `None` if it is not installed.
@@ -145,7 +146,7 @@ fn helgrind_and_drd_with_the_suppressions_name_no_race_in_the_library() {
         return skip("valgrind", "apt-get install valgrind");
     }
     let suppressions = format!("--suppressions={ROOT}/examples/valgrind.supp");
-    in_each_environment_of_this_machine(|environment| {
+    on_this_machine(|environment| {
         let settings = [("IPV4_ONLY", "known.example.com"), ("LOG", "off")];
         let program = environment.shimmed(environment.program("soak"), &settings);
         for tool in ["helgrind", "drd"] {

@@ -11,14 +11,12 @@ use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::thread;
-use std::time::{Duration, Instant};
 
 use super::{BARE, LISTED, NAMES, SHIMMED, expect_cured, expect_in_lab, run_in_lab};
 use crate::harness::environment::preload;
 use crate::harness::lab::{Host, LAB};
 use crate::harness::run::{
-    before, expect_says, output, result, run_meanwhile, said, stderr, stdout, with,
+    before, expect_says, output, result, run_meanwhile, said, stderr, stdout, until, with,
 };
 use crate::harness::scratch::{cached, text};
 use crate::harness::strace::traced;
@@ -481,21 +479,20 @@ fn h26_chronyd_confined_by_its_own_filter() {
         cached("tools/chrony", "cd \"$1\"; apt-get download chrony; dpkg --extract ./*.deb .");
     let scratch = Scratch::new();
     let log = scratch.join("log");
-    let lines = ["server dual.example.com iburst", "cmdport 0", "user root"];
+    let lines = ["server time.example.com iburst", "cmdport 0", "user root"];
     let configuration = format!("{}\npidfile {}\n", lines.join("\n"), scratch.text("id"));
     let configuration = scratch.file("configuration", configuration);
-    let settings = [("IPV4_ONLY", "dual.example.com"), ("LOG", "debug"), ("LOG_FILE", text(&log))];
+    let settings = [("IPV4_ONLY", "time.example.com"), ("LOG", "debug"), ("LOG_FILE", text(&log))];
     in_each_environment_of_this_machine(|environment| {
         let _ = fs::remove_file(&log);
         let mut chronyd = environment.shimmed(chrony.join("usr/sbin/chronyd"), &settings);
         chronyd.args(["-x", "-d", "-F", "1", "-f", text(&configuration)]);
         LAB.on(Host::Client, chronyd.stderr(Stdio::piped()));
         let output = run_meanwhile(&mut chronyd, |child| {
-            let start = Instant::now();
-            let is_asked = || fs::read_to_string(&log).is_ok_and(|log| log.contains("getaddrinfo"));
-            while !is_asked() && start.elapsed().as_secs() < 20 {
-                thread::sleep(Duration::from_millis(20));
-            }
+            until("it looks its server up", || {
+                fs::read_to_string(LAB.file("queries"))
+                    .is_ok_and(|log| log.contains("time.example.com"))
+            });
             let status = fs::read_to_string(format!("/proc/{}/status", child.id()));
             let status = status.expect("it runs");
             assert!(status.contains("Seccomp:\t2\n"), "it has a filter: {status}");
@@ -504,7 +501,7 @@ fn h26_chronyd_confined_by_its_own_filter() {
         });
         assert!(output.status.success(), "it is not killed: {}", said(&output));
         let log = fs::read_to_string(&log).expect("it has a log");
-        let line = "getaddrinfo: dual.example.com: listed, IPv4 only";
+        let line = "getaddrinfo: time.example.com: listed, IPv4 only";
         assert!(log.contains(line), "{line:?} in the log: {log}");
     });
 }

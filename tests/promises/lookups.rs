@@ -22,7 +22,8 @@ use crate::harness::resolver::Resolver;
 use crate::harness::run::{output, run, stderr, stdout, with};
 use crate::harness::scratch::text;
 use crate::harness::{
-    Environment, Scratch, expect, in_each_architecture, in_each_environment, log, skip,
+    Environment, Scratch, expect, in_each_architecture, in_each_environment,
+    in_each_environment_at_once, log, skip,
 };
 
 #[test]
@@ -387,7 +388,7 @@ fn a_resolver_that_drops_questions_for_ipv6_holds_up_no_listed_host() {
         let start = Instant::now();
         (ask(&lab, command, std::slice::from_ref(call)).lines, start.elapsed())
     };
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         thread::scope(|scope| {
             let control = scope.spawn(|| timed(bare(environment), &calls[0].0).1);
             for (call, wanted) in &calls {
