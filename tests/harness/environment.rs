@@ -309,10 +309,15 @@ impl Environment {
         Some(Self::aarch64())
     }
 
-    /// Debian 12's for i386, for programs of the distribution; `None` if it is not chosen, or this machine has none.
-    pub fn on_32_bits() -> Option<Self> {
-        let (name, make) = ENVIRONMENTS.iter().find(|(name, _)| *name == "i386")?;
-        is_chosen(name).then(make)
+    /// Those with 32-bit addresses that are chosen and that this machine has.
+    pub fn with_32_bits() -> impl Iterator<Item = Self> {
+        let rows = ENVIRONMENTS.iter().filter(|(name, _)| name.starts_with("i386"));
+        rows.filter(|(name, _)| is_chosen(name)).map(|(_, make)| make())
+    }
+
+    /// The one of these for programs of the distribution.
+    pub fn i386_programs() -> Option<Self> {
+        Self::with_32_bits().find(|environment| !environment.is_musl())
     }
 
     /// Whether it may run: a test that has it by its name asks this.

@@ -229,7 +229,7 @@ fn gethostbyname2_answers_for_a_listed_host_as_for_one_with_ipv4_only() {
 
 #[test]
 fn dig_of_i386_is_told_of_no_ipv6_address_of_a_listed_host() {
-    if let Some(environment) = Environment::on_32_bits() {
+    if let Some(environment) = Environment::i386_programs() {
         let dig = "/usr/bin/dig";
         let query = ["+short", "dual.example.com", "AAAA", "other.example.com", "AAAA"];
         let seen = |command| output(&mut LAB.client(with(command, query)));

@@ -681,11 +681,8 @@ fn a_forbidden_option_changes_nothing_but_is_logged_once() {
 /// Before Linux 4.3 i386 had no calls for sockets but socketcall(2). The log goes to a socket.
 #[test]
 fn before_linux_4_3_i386_sets_options_and_logs_by_socketcall() {
-    in_each_environment(|environment| {
-        if environment.bits == 64 {
-            return;
-        }
-        let program = program(environment);
+    Environment::with_32_bits().for_each(|environment| {
+        let program = program(&environment);
         let refuse = environment.shimmed(environment.program("refuse"), &[("LOG", "debug")]);
         let no_call = libc::ENOSYS.to_string();
         let mut command = with(refuse, ["sockets", &*no_call, text(&program)]);

@@ -60,7 +60,7 @@ fn a_reply_after_the_nat_timeout_arrives_with_the_shim_only_on_aarch64() {
 
 #[test]
 fn a_reply_after_the_nat_timeout_arrives_with_the_shim_only_on_i386() {
-    Environment::on_32_bits().iter().for_each(late_reply);
+    Environment::i386_programs().iter().for_each(late_reply);
 }
 
 fn late_reply(environment: &Environment) {
@@ -105,7 +105,7 @@ fn a_host_with_an_ipv6_black_hole_answers_with_the_shim_only_on_aarch64() {
 
 #[test]
 fn a_host_with_an_ipv6_black_hole_answers_with_the_shim_only_on_i386() {
-    Environment::on_32_bits().iter().for_each(black_hole);
+    Environment::i386_programs().iter().for_each(black_hole);
 }
 
 fn black_hole(environment: &Environment) {
