@@ -395,7 +395,7 @@ fn ipv4_silent(case: &Case<'_>) -> Option<(String, String)> {
     let first = silent.first()?.socket.peer;
     let sentence = format!("{} over IPv4 (asked {asked} times)", do_not_answer(&silent));
     let action = format!(
-        "neither a list nor keepalive helps: look for a firewall in between, a wrong address, or a missing route back; \
+        "egress-shim cannot fix this: look for a firewall in between, a wrong address, or a missing route back; \
          to try it from the program's network: nsenter -t {} -n {} --check {first}",
         case.process.id, case.here.command
     );
@@ -457,7 +457,7 @@ fn name_server_silent(case: &Case<'_>) -> Option<(String, String)> {
         Some(Answers { ipv4: true, ipv6: true }) => {
             "it answers now: inspect again to see whether this goes on; a lost question is asked again after 5 s".to_owned()
         }
-        _ => "neither a list nor keepalive helps: check that the server is up and can be reached from there, or name another \
+        _ => "egress-shim cannot fix this: check that the server is up and can be reached from there, or name another \
               one in the program's /etc/resolv.conf".to_owned(),
     };
     Some((sentence, action))
@@ -1370,7 +1370,7 @@ mod tests {
             &first(&stuck, "ipv4-silent"),
             &[
                 "198.51.100.2:443 (and 1 more) does not answer over IPv4 (asked 7 times)",
-                "neither a list nor keepalive helps",
+                "egress-shim cannot fix this",
                 "nsenter -t 7 -n egress-shim --check 198.51.100.2:443",
             ],
         );

@@ -133,7 +133,7 @@ fn programs(scratch: &Public) -> Vec<Stuck> {
         },
         Stuck {
             words: python(ipv4, &[]),
-            ends: Ends::Told("neither a list nor keepalive helps"),
+            ends: Ends::Told("egress-shim cannot fix this"),
             ..of("a silent IPv4 address", true, &[], "198.51.100.4:81 does not answer over IPv4")
         },
         Stuck {
@@ -255,7 +255,7 @@ fn a_name_server_that_is_silent_is_named() {
     lab.write("resolv", "nameserver 2001:db8:2::53\noptions timeout:30\n");
     let stuck = Stuck {
         diagnosis: "the name server 2001:db8:2::53 has not answered for more than a second",
-        ends: Ends::Told("neither a list nor keepalive helps: check that the server is up"),
+        ends: Ends::Told("egress-shim cannot fix this: check that the server is up"),
         ..over_ipv6("a silent resolver", false, &[])
     };
     follow(&lab, &Public::new(), 0, &stuck);
