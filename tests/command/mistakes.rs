@@ -62,7 +62,7 @@ fn a_variable_is_named_only_where_the_value_came_from_it() {
 #[test]
 fn variables_that_are_no_settings_are_told_from_options() {
     let mut command = shim(&["true"]);
-    fails(command.env("EGRESS_SHIM_LIBRARY", ""), 78, &["only an option: --library"]);
+    fails(command.env("EGRESS_SHIM_LIBRARY", ""), 78, &["only be named by an option: --library"]);
     let mut command = shim(&["true"]);
     fails(command.env("EGRESS_SHIM_IPV4", "x"), 78, &["EGRESS_SHIM_IPV4_ONLY"]);
 }
