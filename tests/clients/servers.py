@@ -9,6 +9,7 @@ answer comes at once or after N seconds, and the request is noted in LOG as test
 """
 
 import asyncio
+import contextlib
 import os
 import re
 import struct
@@ -40,6 +41,17 @@ async def ssh(process):
     process.exit(0)
 
 
+def closing(serve):
+    """A server that closes the connection at the end. A client that goes away is nothing to report."""
+
+    async def serve_and_close(reader, writer):
+        gone = ConnectionError, asyncio.IncompleteReadError
+        with contextlib.suppress(*gone), contextlib.closing(writer):
+            await serve(reader, writer)
+
+    return serve_and_close
+
+
 async def redis(reader, writer):
     """https://redis.io/docs/latest/develop/reference/protocol-spec/: arrays of bulk strings."""
     while head := await reader.readline():
@@ -52,7 +64,6 @@ async def redis(reader, writer):
             writer.write(b"$2\r\n42\r\n")
         else:
             writer.write(b"+OK\r\n")
-    writer.close()
 
 
 async def mongodb(reader, writer):
@@ -81,7 +92,6 @@ async def mongodb(reader, writer):
             reply["answer"] = 42
         body = bytes(5) + bson.encode(reply)
         writer.write(head.pack(head.size + len(body), 0, request, op_msg) + body)
-    writer.close()
 
 
 async def ftp(reader, writer):
@@ -117,7 +127,6 @@ async def ftp(reader, writer):
             say("226 ok")
         else:
             say("230 ok")
-    writer.close()
 
 
 async def smtp(reader, writer):
@@ -129,7 +138,6 @@ async def smtp(reader, writer):
             *wait, mark = argument.split(".")
             await answer("smtp", writer.get_extra_info("peername")[0], f"{'/'.join(wait)}?{mark}")
         writer.write(b"250 42\r\n")
-    writer.close()
 
 
 async def kafka(reader, writer):
@@ -145,7 +153,6 @@ async def kafka(reader, writer):
         topic = struct.pack(">ihh2si", 1, 0, 2, b"42", 0)
         reply = correlation + struct.pack(">i", 0) + topic
         writer.write(struct.pack(">i", len(reply)) + reply)
-    writer.close()
 
 
 async def tds(reader, writer):
@@ -168,7 +175,6 @@ async def tds(reader, writer):
         acknowledged = b"\xad" + struct.pack("<H", len(welcome)) + welcome + collation
         body = (acknowledged if kind == login else row) + done
         writer.write(head.pack(4, 1, head.size + len(body), 0, 1) + body)
-    writer.close()
 
 
 async def http(reader, writer):
@@ -179,7 +185,6 @@ async def http(reader, writer):
         if "?" in line:
             await answer("http", writer.get_extra_info("peername")[0], line)
         writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n42\n")
-    writer.close()
 
 
 class Grpc(grpc.GenericRpcHandler):
@@ -206,13 +211,9 @@ async def serve():
         process_factory=ssh,
         tcp_keepalive=False,
     )
-    await asyncio.start_server(redis, port=6379)
-    await asyncio.start_server(mongodb, port=27017)
-    await asyncio.start_server(ftp, port=21)
-    await asyncio.start_server(smtp, port=25)
-    await asyncio.start_server(kafka, port=9092)
-    await asyncio.start_server(http, port=8080)
-    await asyncio.start_server(tds, port=1433)
+    ports = {21: ftp, 25: smtp, 1433: tds, 6379: redis, 8080: http, 9092: kafka, 27017: mongodb}
+    for port, protocol in ports.items():
+        await asyncio.start_server(closing(protocol), port=port)
     server = grpc.aio.server()
     server.add_generic_rpc_handlers([Grpc()])
     server.add_insecure_port("[::]:50051")

@@ -296,7 +296,9 @@ fn kcat(command: &mut Command, request: &Request) {
     command.args(["-L", "-m", "60", "-b", request.host, "-X", &id]);
     // The server knows the oldest of the protocol.
     command.args(["-X", "api.version.request=false", "-X", "broker.version.fallback=0.9.0"]);
-    command.args(["-X", "socket.connection.setup.timeout.ms=5000"]);
+    // It begins with any of the addresses each time: many tries in a short time.
+    command.args(["-X", "socket.connection.setup.timeout.ms=2000"]);
+    command.args(["-X", "reconnect.backoff.max.ms=100"]);
 }
 
 fn php(command: &mut Command, request: &Request) {
