@@ -296,9 +296,13 @@ fn kcat(command: &mut Command, request: &Request) {
     command.args(["-L", "-m", "60", "-b", request.host, "-X", &id]);
     // The server knows the oldest of the protocol.
     command.args(["-X", "api.version.request=false", "-X", "broker.version.fallback=0.9.0"]);
-    // It begins with any of the addresses each time: many tries in a short time.
-    command.args(["-X", "socket.connection.setup.timeout.ms=2000"]);
-    command.args(["-X", "reconnect.backoff.max.ms=100"]);
+    // It asks for the addresses again before each try, and begins with any of them; with these settings it takes the next.
+    command.args([
+        "-X",
+        "socket.connection.setup.timeout.ms=5000",
+        "-X",
+        "broker.address.ttl=60000",
+    ]);
 }
 
 fn php(command: &mut Command, request: &Request) {
