@@ -85,6 +85,7 @@ Exit status: COMMAND's own, or
 --check exits with 0 if each HOST is reachable with these settings, 1 if one
 is not or only after a delay. --inspect exits with 0 if it finds no problem, 1
 otherwise. --rescue exits with 0 if nothing is left to rescue, 1 otherwise.
+Both exit with 125 if the process cannot be seen or traced.
 
 Example:
   egress-shim --ipv4-only api.openai.com --keepalive idle=45 -- python3 app.py";
