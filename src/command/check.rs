@@ -127,7 +127,7 @@ struct Tried {
     /// Whether no program could be asked.
     is_unknown: bool,
     /// The way to let COMMAND load it.
-    cure: Option<&'static str>,
+    fix: Option<&'static str>,
     /// The findings about COMMAND; those about a host are elsewhere.
     findings: Vec<Finding>,
     /// The answers for each host.
@@ -155,7 +155,7 @@ impl Check<'_> {
                 let code = if obstacle.loads { "go-program" } else { "not-loaded" };
                 let is_fine = obstacle.loads && looks_up_by_libc(environment);
                 let severity = if is_fine { Severity::Note } else { Severity::Warning };
-                tried.cure = obstacle.cure;
+                tried.fix = obstacle.fix;
                 tried.findings.push(general(code, severity, obstacle.why, &obstacle.instead));
             }
         }
@@ -308,7 +308,7 @@ impl Check<'_> {
         environment: &Environment,
         tried: Tried,
     ) -> Result<c_int, Failure> {
-        let Tried { program, not_loaded, is_unknown, cure, mut findings, answers } = tried;
+        let Tried { program, not_loaded, is_unknown, fix, mut findings, answers } = tried;
         let by = program.as_deref().map(shown).unwrap_or_default();
         match &not_loaded {
             None => self.report.line("loaded", format_args!("yes, by {by}"))?,
@@ -318,7 +318,7 @@ impl Check<'_> {
             }
             Some(_) => self.report.line("loaded", format_args!("no, not by {by}"))?,
         }
-        let standing = Standing { way_in: self.way_in(command), not_loaded, cure };
+        let standing = Standing { way_in: self.way_in(command), not_loaded, fix };
         if standing.way_in.is_some() {
             let line =
                 "EGRESS_SHIM_PROGRAMS leaves this program out: the library does nothing in it";

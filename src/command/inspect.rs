@@ -757,9 +757,10 @@ fn start_with(case: &Case<'_>, hosts: &[&str], before: &[&str], keepalive: Optio
         };
         let preload = of_shell(Path::new("/shim").join(below).as_os_str());
         let options = variables.iter().map(|variable| format!(" -e {variable}"));
+        let mount = format!("type=bind,src={},dst=/shim,readonly", directory.display());
         return format!(
-            "start its container{whole_list} with: -v {}:/shim:ro -e LD_PRELOAD={preload}{}",
-            directory.display(),
+            "start its container{whole_list} with: --mount {} -e LD_PRELOAD={preload}{}",
+            of_shell(mount.as_ref()),
             options.collect::<String>()
         );
     }
@@ -1247,7 +1248,7 @@ mod tests {
         says(
             &line,
             &[
-                "-v /lib:/shim:ro -e LD_PRELOAD=/shim/libegress_shim.so -e EGRESS_SHIM_IPV4_ONLY='*'",
+                "--mount type=bind,src=/lib,dst=/shim,readonly -e LD_PRELOAD=/shim/libegress_shim.so -e EGRESS_SHIM_IPV4_ONLY='*'",
             ],
         );
     }
@@ -1265,7 +1266,7 @@ mod tests {
             elf.interpreter = Some(loader.into());
             start(&Case::of(&stuck, &both, true), &[], &[])
         };
-        let mount = "start its container with: -v /lib:/shim:ro -e LD_PRELOAD=";
+        let mount = "start its container with: --mount type=bind,src=/lib,dst=/shim,readonly -e LD_PRELOAD=";
         for (architecture, loader, path) in [
             (X86_64, "/lib64/ld-linux-x86-64.so.2", "/shim/libegress_shim.so"),
             (X86, "/lib/ld-linux.so.2", "'/shim/egress-shim/$LIB/libegress_shim.so'"),

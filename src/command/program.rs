@@ -143,7 +143,7 @@ pub struct Obstacle {
     /// The consequence, and the way out.
     pub instead: String,
     /// The way out alone, if the library would then work.
-    pub cure: Option<&'static str>,
+    pub fix: Option<&'static str>,
     /// Whether the loader may still load the library.
     pub loads: bool,
 }
@@ -188,7 +188,7 @@ impl Program {
         let file = self.file.display();
         let not_loaded = |why| {
             let instead = NOT_LOADED.to_owned();
-            Some(Obstacle { why, instead, cure: None, loads: false })
+            Some(Obstacle { why, instead, fix: None, loads: false })
         };
         if let Some(elf) = &self.elf {
             // The dynamic loader has no interpreter, but does preload when it is started by hand.
@@ -218,7 +218,7 @@ impl Program {
                     return not_loaded(why);
                 }
                 let instead = format!("{NARROW}; until then {NOT_LOADED}");
-                return Some(Obstacle { why, instead, cure: Some(NARROW), loads: false });
+                return Some(Obstacle { why, instead, fix: Some(NARROW), loads: false });
             }
         }
         if let Some(who) = self.privilege() {
@@ -228,7 +228,7 @@ impl Program {
         go.then(|| Obstacle {
             why: format!("{file} is a Go program"),
             instead: GO.to_owned(),
-            cure: None,
+            fix: None,
             loads: true,
         })
     }

@@ -46,7 +46,7 @@ pub struct Standing {
     /// Why COMMAND does not load the library.
     pub not_loaded: Option<String>,
     /// The way to let COMMAND load the library.
-    pub cure: Option<&'static str>,
+    pub fix: Option<&'static str>,
     /// The option that makes the library act in a program that `EGRESS_SHIM_PROGRAMS` leaves out.
     pub way_in: Option<String>,
 }
@@ -216,7 +216,7 @@ type Row = (&'static str, Severity, String, String);
 fn row(seen: &Seen, standing: &Standing) -> Option<Row> {
     use Severity::{Error, Note, Warning};
     let (host, port) = (&seen.target.host, seen.target.port);
-    let cure = cure(seen, standing);
+    let fix = fix(seen, standing);
     let unlist = format!("take it off the list, or add --ipv4-only '!{host}'");
     let text = str::to_owned;
     Some(match state(seen) {
@@ -225,20 +225,20 @@ fn row(seen: &Seen, standing: &Standing) -> Option<Row> {
             "ipv6-black-hole",
             Note,
             text("IPv6 is a black hole for programs that try it first"),
-            cure,
+            fix,
         ),
-        State::BlackHole => ("ipv6-black-hole", Error, text("IPv6 is a black hole"), cure),
+        State::BlackHole => ("ipv6-black-hole", Error, text("IPv6 is a black hole"), fix),
         State::BlackHoleAndRefused => (
             "ipv6-black-hole",
             Error,
             format!("IPv6 is a black hole, and IPv4 refuses port {port} (is the port right?)"),
-            cure,
+            fix,
         ),
         State::BlackHoleAndSilent(addresses) => (
             "ipv6-black-hole",
             Error,
             format!("IPv6 is a black hole, and over IPv4 {}", do_not_answer(&addresses)),
-            cure,
+            fix,
         ),
         State::AddressesSilent(addresses, reached) => (
             "address-silent",
@@ -354,13 +354,13 @@ fn do_not_answer(addresses: &[IpAddr]) -> String {
 }
 
 /// The action that takes the host's IPv6 addresses away from the program.
-fn cure(seen: &Seen, standing: &Standing) -> String {
+fn fix(seen: &Seen, standing: &Standing) -> String {
     let host = &seen.target.host;
-    if let Some(cure) = standing.cure {
+    if let Some(fix) = standing.fix {
         return if seen.is_listed {
-            cure.to_owned()
+            fix.to_owned()
         } else {
-            format!("{cure}, and add --ipv4-only {host}")
+            format!("{fix}, and add --ipv4-only {host}")
         };
     }
     if standing.not_loaded.is_some() {

@@ -501,8 +501,8 @@ fn the_line_about_a_library_of_the_wrong_word_size_cures() {
     let ran = inspect(&wrong);
     let (why, line) = last(&ran).split_once("; start it as: ").expect("a line to type");
     assert!(why.ends_with("which is 64-bit x86-64, but the program is 32-bit x86"), "{ran:?}");
-    let cured = Process::start(bare("sh").args(["-c", &format!("exec {line}")]));
-    let ran = inspect(&cured);
+    let fixed = Process::start(bare("sh").args(["-c", &format!("exec {line}")]));
+    let ran = inspect(&fixed);
     let library = format!("library     {} (", here.path("opt/shim/lib32/libegress_shim.so"));
     assert!(ran.out.contains(&library) && last(&ran) == "nothing is wrong", "{ran:?}");
 }

@@ -154,7 +154,7 @@ fn many_threads_connect_and_resolve_without_growth() {
         };
         // glibc 2.31 loses some memory itself.
         let (wrong, _, bare_resident, bare_data) = grown(environment.bare(&program));
-        assert!(wrong.contains("keepalive: off"), "bare, nothing is cured: {wrong}");
+        assert!(wrong.contains("keepalive: off"), "bare, nothing is fixed: {wrong}");
         let (wrong, descriptors, resident, data) = grown(environment.shimmed(&program, &settings));
         expect("(what is wrong, descriptors left)", (&*wrong, descriptors), ("", 0));
         assert!(

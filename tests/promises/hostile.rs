@@ -12,7 +12,7 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::{BARE, LISTED, NAMES, SHIMMED, expect_cured, expect_in_lab, run_in_lab};
+use super::{BARE, LISTED, NAMES, SHIMMED, expect_fixed, expect_in_lab, run_in_lab};
 use crate::harness::environment::preload;
 use crate::harness::lab::{Host, LAB};
 use crate::harness::run::{
@@ -63,8 +63,8 @@ fn h07_a_program_with_asan_runs_where_asan_is_let_be_first() {
         let why = "ASan runtime does not come first in initial library list";
         assert!(refused.contains(why), "ASan's own refusal, seen {refused}");
 
-        expect_cured(environment, &with_static, |_| ());
-        expect_cured(environment, &program, |command| {
+        expect_fixed(environment, &with_static, |_| ());
+        expect_fixed(environment, &program, |command| {
             command.env("ASAN_OPTIONS", "verify_asan_link_order=0");
         });
         let mut shimmed = with(environment.shimmed(&program, LISTED), NAMES);
@@ -88,7 +88,7 @@ fn h08_a_program_at_a_fixed_address_or_bound_at_the_start() {
     let programs: Vec<_> = ways.iter().filter_map(|way| built(&scratch, "show.c", way)).collect();
     in_each_environment_of_this_machine(|environment| {
         for program in &programs {
-            expect_cured(environment, program, |_| ());
+            expect_fixed(environment, program, |_| ());
         }
     });
 }
@@ -128,7 +128,7 @@ fn h10_a_program_with_its_own_connect_and_getaddrinfo_keeps_them() {
 fn h11_ld_bind_now() {
     in_each_environment(|environment| {
         let show = environment.program("show");
-        expect_cured(environment, &show, |command| _ = command.env("LD_BIND_NOW", "1"));
+        expect_fixed(environment, &show, |command| _ = command.env("LD_BIND_NOW", "1"));
     });
 }
 
@@ -138,7 +138,7 @@ fn h12_ld_debug_statistics() {
     in_each_environment_of_this_machine(|environment| {
         let show = environment.program("show");
         let directory = Scratch::new();
-        expect_cured(environment, &show, |command| {
+        expect_fixed(environment, &show, |command| {
             command.env("LD_DEBUG", "statistics").env("LD_DEBUG_OUTPUT", directory.join("ld"));
         });
         let files = fs::read_dir(&*directory).expect("it is there").count();
@@ -163,7 +163,7 @@ fn h13_ld_audit_with_a_library_and_without() {
         expect("", stderr(&shimmed), stderr(&bare));
 
         let audit = environment.shared_library("audit");
-        expect_cured(environment, &show, |command| _ = command.env("LD_AUDIT", &audit));
+        expect_fixed(environment, &show, |command| _ = command.env("LD_AUDIT", &audit));
     });
 }
 
@@ -456,7 +456,7 @@ fn h25_a_huge_environment() {
     let patterns = patterns.join(",");
     in_each_environment(|environment| {
         let show = environment.program("show");
-        expect_cured(environment, &show, |command| {
+        expect_fixed(environment, &show, |command| {
             for number in 0..10_000 {
                 command.env(format!("HUGE_{number}"), "x".repeat(100));
             }

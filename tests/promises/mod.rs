@@ -52,7 +52,7 @@ fn run_in_lab(command: Command) -> Output {
 /// Expects `show`, or a program like it, to be fixed and otherwise the same, under a condition that
 /// `change` makes.
 #[track_caller]
-fn expect_cured(environment: &Environment, program: &Path, change: impl Fn(&mut Command)) {
+fn expect_fixed(environment: &Environment, program: &Path, change: impl Fn(&mut Command)) {
     let mut bare = with(environment.bare(program), NAMES);
     change(&mut bare);
     expect_in_lab(bare, BARE);
