@@ -9,7 +9,7 @@ use std::process::Command;
 use super::{COMMAND, LIBRARY, fails, last, run, shim_at, warns};
 use crate::harness::ROOT;
 use crate::harness::lab::{Host, LAB};
-use crate::harness::run::{Process, bare, output};
+use crate::harness::run::{Process, bare, output, until};
 use crate::harness::scratch::{Public, text};
 use crate::harness::skip;
 
@@ -489,11 +489,14 @@ fn the_line_about_a_library_of_the_wrong_word_size_cures() {
     let waits = "#include <unistd.h>\nint main(void) { return pause(); }\n";
     let program = here.files.compile_text("waits", waits, &["-m32"]);
     let inspect = |process: &Process| {
-        let mut ran = run(&mut shim_at(&here.both, &["--inspect", &process.id()]));
+        let start = format!("process     {}, {}\n", process.id(), text(&program));
+        let look = || run(&mut shim_at(&here.both, &["--inspect", &process.id()]));
+        let mut ran = look();
         // A process on its way there is the shell, or the command.
-        while !ran.out.starts_with(&format!("process     {}, {}\n", process.id(), text(&program))) {
-            ran = run(&mut shim_at(&here.both, &["--inspect", &process.id()]));
-        }
+        until("the program runs", || {
+            ran = look();
+            ran.out.starts_with(&start)
+        });
         ran
     };
     let wrong =
