@@ -19,7 +19,20 @@ use crate::next::{Next, symbol};
 use crate::resolver::{self, GetAddrInfo, GetHostByName2, GetHostByName2R, Lookup};
 use crate::{process, replies};
 
-redhook::hook! {
+/// `redhook::hook!`, whose hook has the stack that the compiler takes for granted.
+macro_rules! hook {
+    (unsafe fn $name:ident($($argument:ident: $type:ty),+) -> $result:ty => $hook:ident $body:block) => {
+        redhook::hook! {
+            unsafe fn $name($($argument: $type),+) -> $result => $hook {
+                $crate::stack::aligned(move || $body)
+            }
+        }
+    };
+}
+#[cfg(target_pointer_width = "32")]
+pub(crate) use hook;
+
+hook! {
     unsafe fn connect(
         socket: c_int,
         address: *const sockaddr,
@@ -33,7 +46,7 @@ redhook::hook! {
 
 // With MSG_FASTOPEN these calls connect (tcp(7)). Without that flag each hook is a test and a jump.
 
-redhook::hook! {
+hook! {
     unsafe fn sendto(
         socket: c_int,
         buffer: *const c_void,
@@ -57,7 +70,7 @@ redhook::hook! {
     }
 }
 
-redhook::hook! {
+hook! {
     unsafe fn sendmsg(
         socket: c_int,
         header: *const msghdr,
@@ -78,7 +91,7 @@ redhook::hook! {
     }
 }
 
-redhook::hook! {
+hook! {
     unsafe fn sendmmsg(
         socket: c_int,
         vector: *mut mmsghdr,
@@ -101,7 +114,7 @@ redhook::hook! {
     }
 }
 
-redhook::hook! {
+hook! {
     unsafe fn setsockopt(
         socket: c_int,
         level: c_int,
@@ -123,7 +136,7 @@ redhook::hook! {
     }
 }
 
-redhook::hook! {
+hook! {
     unsafe fn getaddrinfo(
         node: *const c_char,
         service: *const c_char,
@@ -135,7 +148,7 @@ redhook::hook! {
     }
 }
 
-redhook::hook! {
+hook! {
     unsafe fn gethostbyname2(
         name: *const c_char,
         family: c_int
@@ -145,7 +158,7 @@ redhook::hook! {
     }
 }
 
-redhook::hook! {
+hook! {
     unsafe fn gethostbyname2_r(
         name: *const c_char,
         family: c_int,
@@ -174,7 +187,7 @@ macro_rules! receiving {
         real: $real:expr,
         $filter:ident($($filtered:ident),+)
     ) => {
-        redhook::hook! {
+        hook! {
             unsafe fn $name($($argument: $type),+) -> $result => $hook {
                 #[inline(never)]
                 unsafe fn filtered($($argument: $type),+) -> $result {
@@ -286,7 +299,7 @@ macro_rules! resolver {
 
 macro_rules! resolver_hook {
     ($name:ident => $hook:ident, ($($argument:ident: $type:ty),+), $state:expr, $makes_question:literal) => {
-        redhook::hook! {
+        hook! {
             unsafe fn $name(
                 $($argument: $type,)+
                 answer: *mut u8,

@@ -29,6 +29,7 @@
 //! | `next` | the next definition of an interposed symbol |
 //! | `portable` | functions of the shipped file that some libc lacks |
 //! | `calls` | the system calls that are not the same on every architecture |
+//! | `stack` | the stack as the compiler assumes it, on i386 |
 //! | `process` | the host process: errno, environment, privileges, libc, cancellation, files |
 
 #![warn(missing_docs)]
@@ -59,6 +60,8 @@ mod check;
 mod hooks;
 #[cfg(not(test))]
 mod next;
+#[cfg(not(test))]
+mod stack;
 #[cfg(all(not(test), target_pointer_width = "32"))]
 mod time64;
 
@@ -74,9 +77,11 @@ static MEMORY: memory::Memory = memory::Memory::new();
 #[unsafe(link_section = ".init_array")]
 static CONSTRUCTOR: extern "C" fn() = {
     extern "C" fn load() {
-        process::keeping_errno(|| {
-            state::load_settings();
-            check::answer_if_asked(hooks::next_getaddrinfo);
+        stack::aligned(|| {
+            process::keeping_errno(|| {
+                state::load_settings();
+                check::answer_if_asked(hooks::next_getaddrinfo);
+            });
         });
     }
     load

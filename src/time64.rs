@@ -5,13 +5,14 @@
 
 use libc::{MSG_FASTOPEN, c_int, c_uint, c_void, mmsghdr, msghdr, socklen_t, ssize_t};
 
+use crate::hooks::hook;
 use crate::next::{Next, symbol};
 use crate::{keepalive, process, replies};
 
 /// A hook for such a name. The last argument of the macro gets libc's function.
-macro_rules! hook {
+macro_rules! hook64 {
     ($name:ident($($argument:ident: $type:ty),+) -> $result:ty => $hook:ident, |$real:ident| $body:expr) => {
-        redhook::hook! {
+        hook! {
             unsafe fn $name($($argument: $type),+) -> $result => $hook {
                 type Real = unsafe extern "C" fn($($type),+) -> $result;
                 static NEXT: Next<Real> = Next::new(symbol(concat!(stringify!($name), "\0")));
@@ -28,7 +29,7 @@ macro_rules! hook {
     };
 }
 
-hook! {
+hook64! {
     __sendmsg64(socket: c_int, header: *const msghdr, flags: c_int) -> ssize_t => sendmsg64_with_keepalive,
     |real| {
         if flags & MSG_FASTOPEN != 0 {
@@ -38,7 +39,7 @@ hook! {
     }
 }
 
-hook! {
+hook64! {
     __sendmmsg64(socket: c_int, vector: *mut mmsghdr, length: c_uint, flags: c_int) -> c_int => sendmmsg64_with_keepalive,
     |real| {
         if flags & MSG_FASTOPEN != 0 {
@@ -49,14 +50,14 @@ hook! {
     }
 }
 
-hook! {
+hook64! {
     __setsockopt64(
         socket: c_int, level: c_int, option: c_int, value: *const c_void, length: socklen_t
     ) -> c_int => setsockopt64_within_limits,
     |real| keepalive::setsockopt(real, socket, level, option, value, length)
 }
 
-hook! {
+hook64! {
     __recvmsg64(socket: c_int, header: *mut msghdr, flags: c_int) -> ssize_t => recvmsg64_without_ipv6,
     |real| {
         let call = move || real(socket, header, flags);
@@ -67,7 +68,7 @@ hook! {
 /// A time with two words of 64 bits, which the hooks do not read.
 type Timespec64 = c_void;
 
-hook! {
+hook64! {
     __recvmmsg64(
         socket: c_int, vector: *mut mmsghdr, length: c_uint, flags: c_int, timeout: *mut Timespec64
     ) -> c_int => recvmmsg64_without_ipv6,
@@ -78,7 +79,7 @@ hook! {
 }
 
 // musl's name for the same function.
-hook! {
+hook64! {
     __recvmmsg_time64(
         socket: c_int, vector: *mut mmsghdr, length: c_uint, flags: c_int, timeout: *mut Timespec64
     ) -> c_int => recvmmsg_time64_without_ipv6,

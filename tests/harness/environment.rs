@@ -247,6 +247,19 @@ impl Environment {
         Some(Self { name: "i386-time64", compiler, library, root, emulator, ..*self })
     }
 
+    /// The same for programs whose stack is aligned to 4 bytes, as by old compilers for i386; `None` for other machines.
+    pub fn with_old_stack(&self) -> Option<Self> {
+        let name = match self.name {
+            "i386" => "i386-old",
+            "i386-musl" => "i386-musl-old",
+            _ => return None,
+        };
+        let compiler = [&self.compiler[..], &["-mstack-alignment=4".to_owned()]].concat();
+        let (library, root) = (self.library.clone(), self.root.clone());
+        let emulator = self.emulator.clone();
+        Some(Self { name, compiler, library, root, emulator, ..*self })
+    }
+
     /// Debian 12's glibc on aarch64. qemu takes each file from its root that is there, and this machine's
     /// otherwise: the lab's /etc/hosts and /etc/resolv.conf.
     fn aarch64() -> Self {

@@ -507,3 +507,18 @@ fn h26_chronyd_confined_by_its_own_filter() {
         assert!(log.contains(line), "{line:?} in the log: {log}");
     });
 }
+
+/// The compiler assumes a stack that is aligned to 16 bytes. This would break if a hook relied on that before it has
+/// aligned the stack.
+#[test]
+fn h27_programs_for_i386_whose_stack_is_aligned_to_4_bytes() {
+    for environment in Environment::with_32_bits().filter_map(|one| one.with_old_stack()) {
+        let program = environment.program("aligned");
+        let scratch = Scratch::new();
+        let file = scratch.text("log");
+        let logged = [LISTED, &[("LOG", "debug"), ("LOG_FILE", &file)]].concat();
+        expect_in_lab(environment.bare(&program), &"keepalive 0: 6 4\n".repeat(4));
+        expect_in_lab(environment.shimmed(&program, LISTED), &"keepalive 1: 4\n".repeat(4));
+        expect_in_lab(environment.shimmed(&program, &logged), &"keepalive 1: 4\n".repeat(4));
+    }
+}

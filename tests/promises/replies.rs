@@ -34,9 +34,8 @@ fn expect_received(mut command: Command, wanted: Wanted) {
 fn every_call_receives_a_listed_hosts_reply_without_ipv6_addresses() {
     in_each_environment(|environment| {
         expect_listed(environment);
-        if let Some(environment) = environment.with_64_bit_times() {
-            expect_listed(&environment);
-        }
+        let variants = [environment.with_64_bit_times(), environment.with_old_stack()];
+        variants.iter().flatten().for_each(expect_listed);
     });
 }
 
@@ -134,43 +133,49 @@ fn a_first_recv_waits_for_no_lock() {
 #[test]
 fn libresolv_answers_for_a_listed_host_as_for_one_with_ipv4_only() {
     in_each_environment(|environment| {
-        let program = environment.program_with("resolv", Path::new("-lresolv"));
-        let ask = |command, host| output(&mut LAB.client(with(command, [host, "example.com"])));
-        let listed = [("IPV4_ONLY", "dual.example.com")];
-        let shimmed = |host| ask(environment.shimmed(&program, &listed), host);
-        let bare = |host| ask(environment.bare(&program), host);
-        assert!(bare("dual").contains(", 1 AAAA"), "{}", bare("dual"));
-        // The hosts have names of different lengths. Buffers of 13 and 11 bytes hold no question, and one that is
-        // too small for an answer to ANY (type 255) is another matter.
-        let is_whole = |line: &&str| {
-            let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
-            !has(&["in 13:", "in 11:"]) && !has(&["255 in 60:", "255 in 40:"])
-        };
-        let essence = |text: &str| {
-            let line = |line: &str| {
-                let (call, rest) = line.split_once(": ").expect("a call and its result");
-                let rest = rest
-                    .split(", ")
-                    .filter(|part| !part.starts_with("length") && !part.starts_with("bytes"));
-                format!("{call}: {}", rest.collect::<Vec<_>>().join(", "))
-            };
-            text.lines().filter(is_whole).map(line).collect::<Vec<_>>().join("\n")
-        };
-        let (seen, bare_dual) = (shimmed("dual"), bare("dual"));
-        expect("a listed host", essence(&seen), essence(&bare("v4only")));
-        assert!(!seen.contains(", 1 AAAA"), "{seen}");
-        // A full buffer tells the program that it needs a larger one. Before glibc 2.34 the datagrams of a state of
-        // the program's own are edited too, before the answer is.
-        if environment.glibc.is_some_and(|version| version < (2, 34)) {
-            return;
-        }
-        let cut = |text: &str| {
-            let lines = text.lines().filter(|line| line.contains(" 255 in 60: "));
-            lines.map(|line| line.split(", ").next().unwrap().to_owned()).collect::<Vec<_>>()
-        };
-        assert!(cut(&bare_dual).iter().all(|line| line.ends_with("length 60")), "{bare_dual}");
-        expect("a cut answer's length", cut(&seen), cut(&bare_dual));
+        expect_answered(environment);
+        environment.with_old_stack().iter().for_each(expect_answered);
     });
+}
+
+#[track_caller]
+fn expect_answered(environment: &Environment) {
+    let program = environment.program_with("resolv", Path::new("-lresolv"));
+    let ask = |command, host| output(&mut LAB.client(with(command, [host, "example.com"])));
+    let listed = [("IPV4_ONLY", "dual.example.com")];
+    let shimmed = |host| ask(environment.shimmed(&program, &listed), host);
+    let bare = |host| ask(environment.bare(&program), host);
+    assert!(bare("dual").contains(", 1 AAAA"), "{}", bare("dual"));
+    // The hosts have names of different lengths. Buffers of 13 and 11 bytes hold no question, and one that is
+    // too small for an answer to ANY (type 255) is another matter.
+    let is_whole = |line: &&str| {
+        let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
+        !has(&["in 13:", "in 11:"]) && !has(&["255 in 60:", "255 in 40:"])
+    };
+    let essence = |text: &str| {
+        let line = |line: &str| {
+            let (call, rest) = line.split_once(": ").expect("a call and its result");
+            let rest = rest
+                .split(", ")
+                .filter(|part| !part.starts_with("length") && !part.starts_with("bytes"));
+            format!("{call}: {}", rest.collect::<Vec<_>>().join(", "))
+        };
+        text.lines().filter(is_whole).map(line).collect::<Vec<_>>().join("\n")
+    };
+    let (seen, bare_dual) = (shimmed("dual"), bare("dual"));
+    expect("a listed host", essence(&seen), essence(&bare("v4only")));
+    assert!(!seen.contains(", 1 AAAA"), "{seen}");
+    // A full buffer tells the program that it needs a larger one. Before glibc 2.34 the datagrams of a state of
+    // the program's own are edited too, before the answer is.
+    if environment.glibc.is_some_and(|version| version < (2, 34)) {
+        return;
+    }
+    let cut = |text: &str| {
+        let lines = text.lines().filter(|line| line.contains(" 255 in 60: "));
+        lines.map(|line| line.split(", ").next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert!(cut(&bare_dual).iter().all(|line| line.ends_with("length 60")), "{bare_dual}");
+    expect("a cut answer's length", cut(&seen), cut(&bare_dual));
 }
 
 /// Result, `h_errno`, errno and every byte of the buffer.

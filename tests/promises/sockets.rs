@@ -57,7 +57,8 @@ fn assert_seen(settings: Settings, steps: &str, bare: &str, shimmed: &str) {
             return skip(environment, format!("qemu cannot do it: {steps}"));
         }
         assert_seen_in(environment, settings, steps, bare, shimmed);
-        if let Some(environment) = environment.with_64_bit_times() {
+        let variants = [environment.with_64_bit_times(), environment.with_old_stack()];
+        for environment in variants.into_iter().flatten() {
             assert_seen_in(&environment, settings, steps, bare, shimmed);
         }
     });
