@@ -135,7 +135,17 @@ pub fn on_this_machine(test: impl FnMut(&Environment)) {
 /// As [`in_each_environment`], in all at the same time: for a test that mostly waits.
 #[track_caller]
 pub fn in_each_environment_at_once(test: impl Fn(&Environment) + Sync) {
-    let rows = choice().unwrap_or_else(|| ENVIRONMENTS.to_vec());
+    at_once(&choice().unwrap_or_else(|| ENVIRONMENTS.to_vec()), test);
+}
+
+/// As [`in_each_architecture`], in all at the same time.
+#[track_caller]
+pub fn in_each_architecture_at_once(test: impl Fn(&Environment) + Sync) {
+    at_once(&choice().unwrap_or_else(|| [ENVIRONMENTS, &EMULATED].concat()), test);
+}
+
+#[track_caller]
+fn at_once(rows: &[Row], test: impl Fn(&Environment) + Sync) {
     // Lines about what is not run have the thread's name.
     let name = thread::current().name().unwrap_or_default().to_owned();
     let failed = thread::scope(|scope| {

@@ -24,8 +24,8 @@ use std::io::{self, Write};
 use std::thread;
 
 pub use environment::{
-    Environment, in_each_architecture, in_each_environment, in_each_environment_at_once,
-    in_each_environment_of_this_machine, on_this_machine,
+    Environment, in_each_architecture, in_each_architecture_at_once, in_each_environment,
+    in_each_environment_at_once, in_each_environment_of_this_machine, on_this_machine,
 };
 pub use scratch::Scratch;
 

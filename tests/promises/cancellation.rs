@@ -5,7 +5,10 @@ use std::path::Path;
 use crate::harness::lab::SILENT;
 use crate::harness::run::{expect_says, with};
 use crate::harness::scratch::text;
-use crate::harness::{Environment, Scratch, in_each_architecture, in_each_environment, log, skip};
+use crate::harness::{
+    Environment, Scratch, in_each_architecture_at_once, in_each_environment,
+    in_each_environment_at_once, log, skip,
+};
 
 /// Gets a thread out of each call that it can be blocked in, without the library and with it.
 #[track_caller]
@@ -45,21 +48,21 @@ fn expect_leaves(environment: &Environment, how: &str, frames: Option<&Path>, wa
 
 #[test]
 fn a_thread_blocked_in_a_call_is_cancelled_and_cleans_up() {
-    in_each_architecture(|environment| {
+    in_each_architecture_at_once(|environment| {
         expect_leaves(environment, "cancel", None, "canceled; 1 cleaned");
     });
 }
 
 #[test]
 fn a_thread_blocked_in_a_call_is_cancelled_asynchronously_and_cleans_up() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         expect_leaves(environment, "async", None, "canceled; 1 cleaned");
     });
 }
 
 #[test]
 fn a_signal_handler_may_end_a_blocked_thread_or_jump_out_of_the_call() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         expect_leaves(environment, "exit", None, "exited; 1 cleaned");
         expect_leaves(environment, "jump", None, "jumped; 0 cleaned");
     });
@@ -68,7 +71,7 @@ fn a_signal_handler_may_end_a_blocked_thread_or_jump_out_of_the_call() {
 /// 12: two destructors, and ten for the frame that caught the unwind and threw it on.
 #[test]
 fn the_frames_of_a_cxx_caller_are_destroyed_whatever_ends_its_thread() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         let Some(frames) = environment.cxx_library("frames") else {
             return skip(environment, "there is no C++ compiler for it");
         };
@@ -104,7 +107,7 @@ fn a_thread_cancelled_at_the_first_lookup_ends_and_leaves_no_file_open() {
 /// own.
 #[test]
 fn a_thread_cancelled_at_the_first_connect_leaves_no_socket_open() {
-    in_each_environment(|environment| {
+    in_each_environment_at_once(|environment| {
         let program = environment.program("first");
         let wanted = |later| format!("canceled; 1 cleaned; 0 left open; later {later}\n");
         expect_says(with(environment.bare(&program), ["connect", "0"]), &wanted("off"));

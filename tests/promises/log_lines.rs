@@ -91,7 +91,7 @@ fn a_thread_that_leaves_amid_a_line_leaves_no_descriptor_and_no_mask() {
         let path = scratch.join("log");
         let program = environment.program("left_lines");
         let wanted = "0 descriptors more, blocked:\n";
-        for (how, rounds) in [("jump", "3000"), ("exit", "100"), ("cancel", "100")] {
+        for (how, rounds) in [("jump", "1000"), ("exit", "100"), ("cancel", "100")] {
             let arguments = [how, rounds];
             expect_says(with(environment.bare(&program), arguments), wanted);
             for ends in [terminal, pipe_ends] {

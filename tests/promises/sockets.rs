@@ -15,7 +15,9 @@ use std::thread;
 use crate::harness::run::{Waiting, inside, output, run, run_meanwhile, stderr, stdout, with};
 use crate::harness::scratch::text;
 use crate::harness::strace::system_calls;
-use crate::harness::{Environment, expect, in_each_architecture, in_each_environment, log, skip};
+use crate::harness::{
+    Environment, expect, in_each_architecture_at_once, in_each_environment, log, skip,
+};
 
 /// A socket that nobody has touched.
 const UNTOUCHED: &str = "keepalive=0 idle=7200 interval=75 count=9";
@@ -50,7 +52,7 @@ fn joined(text: &str) -> String {
 /// Asserts what the program sees without the library and with it, in every environment.
 #[track_caller]
 fn assert_seen(settings: Settings, steps: &str, bare: &str, shimmed: &str) {
-    in_each_architecture(|environment| {
+    in_each_architecture_at_once(|environment| {
         // qemu lets no seccomp filter through, nor SO_NETNS_COOKIE, by which a namespace is known.
         if environment.is_emulated() && ["forbid=", "defaults="].iter().any(|it| steps.contains(it))
         {

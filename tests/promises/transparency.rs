@@ -11,7 +11,9 @@ use std::thread;
 use crate::harness::run::{stderr, stdout};
 use crate::harness::scratch::text;
 use crate::harness::strace::system_calls;
-use crate::harness::{Environment, Scratch, expect, in_each_environment};
+use crate::harness::{
+    Environment, Scratch, expect, in_each_environment, in_each_environment_at_once,
+};
 
 /// Settings: see [`Environment::shimmed`].
 type Settings<'a> = &'a [(&'a str, &'a str)];
@@ -68,8 +70,8 @@ fn assert_same(place: &str, bare: &[Case], shimmed: &[Case]) {
 /// Asserts that every call of connect is answered as without the library: the first of a process
 /// and every later one. `check` gets what each run with the library wrote to standard error.
 #[track_caller]
-fn assert_connects_are_the_bare_runs(settings: Settings, check: impl Fn(&str)) {
-    in_each_environment(|environment| {
+fn assert_connects_are_the_bare_runs(settings: Settings, check: impl Fn(&str) + Sync) {
+    in_each_environment_at_once(|environment| {
         let program = &program(environment);
         // At once: some calls take a second.
         thread::scope(|scope| {
