@@ -245,28 +245,32 @@ fn node_version() -> u32 {
     version.trim_start_matches('v').split('.').next().and_then(|n| n.parse().ok()).unwrap_or(0)
 }
 
+/// What makes a short life of a JVM cheaper.
+const SHORT: [&str; 2] = ["-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"];
+
 fn java(command: &mut Command, client: &str, request: &Request) {
-    command.arg("-cp").arg(made("java")).args(["Client", client, &request.url("http")]);
+    command.args(SHORT).arg("-cp").arg(made("java")).args(["Client", client, &request.url("http")]);
 }
 
 /// The connection is idle in the pool for as long as another client waits for an answer.
 fn java_pooled(command: &mut Command, request: &Request) {
     let url = format!("http://{}:8080/now?{}", request.host, request.mark);
-    command.arg("-cp").arg(made("java")).args(["Client", "pool", &url, &request.wait.to_string()]);
+    command.args(SHORT).arg("-cp").arg(made("java"));
+    command.args(["Client", "pool", &url, &request.wait.to_string()]);
 }
 
 fn pgjdbc(command: &mut Command, request: &Request) {
     let Request { host, wait, mark } = request;
     let url = format!("jdbc:postgresql://{host}/postgres?user=postgres&ApplicationName={mark}");
     let query = format!("select 42 from pg_sleep({wait})");
-    command.args(["-cp", &class_path(), "Query", &url, &query]);
+    command.args(SHORT).args(["-cp", &class_path(), "Query", &url, &query]);
 }
 
 fn jtds(command: &mut Command, request: &Request) {
     let url = format!("jdbc:jtds:sqlserver://{}/lab;user=lab;password=lab", request.host);
     let query = format!("select 42 -- {}", request.path());
     command.arg("-Djdbc.drivers=net.sourceforge.jtds.jdbc.Driver");
-    command.args(["-cp", &class_path(), "Query", &url, &query]);
+    command.args(SHORT).args(["-cp", &class_path(), "Query", &url, &query]);
 }
 
 fn psql(command: &mut Command, settings: &str, request: &Request) {
@@ -336,7 +340,7 @@ fn chromium(command: &mut Command, request: &Request) {
 }
 
 fn netty(command: &mut Command, request: &Request) {
-    command.args(["-Djava.net.preferIPv6Addresses=true", "-cp", &class_path()]);
+    command.args(SHORT).args(["-Djava.net.preferIPv6Addresses=true", "-cp", &class_path()]);
     command.args(["NettyClient", &request.url("http")]);
 }
 
