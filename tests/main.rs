@@ -48,7 +48,7 @@
 //! | whoever follows the last line of `--inspect` gets an answer, or the reason | `command/stuck.rs` |
 //! | what is completed when somebody types it | `command/completions.rs` |
 //!
-//! Some of these run on aarch64 too, under qemu (`in_each_architecture` in `harness/environment.rs`).
+//! Some of these run on other architectures too, under qemu (`in_each_architecture` in `harness/environment.rs`).
 //!
 //! What they share is in the crate harness/, the C programs in programs/, the lab network in lab/.
 

@@ -929,11 +929,16 @@ fn a_root_with_musl_and_a_program_is_enough() {
     assert!(!control.contains("77") && seen.contains("77"), "without {control}, with {seen}");
 }
 
-// ------------------------------------------------------------------- on the other architecture
+// ------------------------------------------------------------------- on other architectures
 
 #[test]
-fn the_command_for_aarch64_preloads_the_library_beside_it() {
-    let Some(environment) = Environment::emulated() else { return };
+fn the_command_of_another_architecture_preloads_the_library_beside_it() {
+    for environment in Environment::emulated() {
+        preloads_the_library_beside_it(&environment);
+    }
+}
+
+fn preloads_the_library_beside_it(environment: &Environment) {
     let command = environment.library.with_file_name("egress-shim");
     let version = format!("egress-shim {}\n", env!("CARGO_PKG_VERSION"));
     programs::expect_says(programs::with(environment.bare(&command), ["-V"]), &version);

@@ -28,6 +28,11 @@ impl Architecture {
         architectures().find(|one| one.get("rust") == target).expect("this machine has a row")
     }
 
+    /// The row of this name.
+    pub fn named(name: &str) -> Self {
+        architectures().find(|one| one.name() == name).expect("it has a row")
+    }
+
     /// What the row has in a column.
     pub fn get(self, column: &str) -> &'static str {
         let at =

@@ -12,6 +12,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
+use super::architecture::{Architecture, architectures};
 use super::run::without_settings;
 use super::{ROOT, skip};
 
@@ -34,18 +35,22 @@ const ENVIRONMENTS: &[Row] = &[
 /// More of them, by qemu's emulation of one program, for what an architecture can break: the ABI, structs,
 /// symbols, atomics. Nothing is said there of what qemu itself breaks: seccomp filters, system calls seen
 /// by strace, stacks of `MINSIGSTKSZ`, memory.
-const EMULATED: [Row; 3] = [
-    ("aarch64", Environment::aarch64),
-    ("aarch64-debian11", Environment::aarch64_debian11),
-    ("aarch64-musl", Environment::aarch64_musl),
+const EMULATED: [Row; 8] = [
+    ("aarch64", || Environment::foreign("aarch64", Some((2, 36)))),
+    ("aarch64-debian11", || Environment::foreign("aarch64-debian11", Some((2, 31)))),
+    ("aarch64-musl", || Environment::foreign("aarch64-musl", None)),
+    // Debian 13's programs have a 64-bit time_t there.
+    ("armhf", || Environment::foreign("armhf", Some((2, 41)))),
+    ("armhf-musl", || Environment::foreign("armhf-musl", None)),
+    ("riscv64", || Environment::foreign("riscv64", Some((2, 41)))),
+    ("ppc64le", || Environment::foreign("ppc64le", Some((2, 36)))),
+    // Its bytes are in the other order.
+    ("s390x", || Environment::foreign("s390x", Some((2, 36)))),
 ];
 
 /// The control: a library that does nothing. A promise that holds with it holds by itself; `tests/control.rs` has
 /// those that may.
 const CONTROL: Row = ("nothing", Environment::nothing);
-
-/// What runs one program for aarch64.
-const QEMU: &str = "qemu-aarch64-static";
 
 /// The variable that chooses some of them, by their names with commas between.
 pub const CHOICE: &str = "EGRESS_SHIM_TEST_ENVIRONMENT";
@@ -217,7 +222,7 @@ impl Environment {
     fn debian11() -> Self {
         Self {
             name: "debian11",
-            compiler: zig(&["-target", &format!("{ARCH}-linux-gnu.2.17")]),
+            compiler: zig(Architecture::here(), OLDEST),
             root: Some(built("target/roots/debian11")),
             glibc: Some((2, 31)),
             ..Self::shipped()
@@ -229,7 +234,7 @@ impl Environment {
     fn i386() -> Self {
         Self {
             name: "i386",
-            compiler: zig(&["-target", "x86-linux-gnu.2.17"]),
+            compiler: zig(Architecture::named("i386"), OLDEST),
             library: built("dist/i386/libegress_shim.so"),
             root: Some(built("target/roots/i386")),
             emulator: Vec::new(),
@@ -240,21 +245,23 @@ impl Environment {
 
     #[cfg(target_arch = "x86_64")]
     fn i386_musl() -> Self {
-        let compiler = zig(&["-target", "x86-linux-musl", "-dynamic"]);
+        let compiler = zig(Architecture::named("i386"), None);
         Self { name: "i386-musl", compiler, glibc: None, ..Self::i386() }
     }
 
     /// The same for programs whose `time_t` has 64 bits, for which glibc has other names on 32-bit machines since 2.34
     /// (`_TIME_BITS` in `feature_test_macros`(7)); `None` where all programs are such.
     pub fn with_64_bit_times(&self) -> Option<Self> {
-        if self.bits == 64 || self.is_musl() {
-            return None;
-        }
-        let mut compiler = zig(&["-target", "x86-linux-gnu.2.36"]);
+        let (architecture, name) = match self.name {
+            "i386" => ("i386", "i386-time64"),
+            "armhf" => ("armhf", "armhf-time64"),
+            _ => return None,
+        };
+        let mut compiler = zig(Architecture::named(architecture), Some("2.36"));
         compiler.extend(["-D_TIME_BITS=64", "-D_FILE_OFFSET_BITS=64"].map(str::to_owned));
         let (library, root) = (self.library.clone(), self.root.clone());
         let emulator = self.emulator.clone();
-        Some(Self { name: "i386-time64", compiler, library, root, emulator, ..*self })
+        Some(Self { name, compiler, library, root, emulator, ..*self })
     }
 
     /// The same for programs whose stack is aligned to 4 bytes, as by old compilers for i386; `None` for other machines.
@@ -270,32 +277,22 @@ impl Environment {
         Some(Self { name, compiler, library, root, emulator, ..*self })
     }
 
-    /// Debian 12's glibc on aarch64. qemu takes each file from its root that is there, and this machine's
-    /// otherwise: the lab's /etc/hosts and /etc/resolv.conf.
-    fn aarch64() -> Self {
+    /// The libc of a root of `tests/lab/foreign`; the name begins with that of the architecture. qemu takes each file from
+    /// the root that is there, and this machine's otherwise: the lab's /etc/hosts and /etc/resolv.conf.
+    fn foreign(name: &'static str, glibc: Option<(u32, u32)>) -> Self {
+        let architecture = Architecture::named(name.split('-').next().unwrap_or_default());
+        let arch = architecture.name();
+        let root = if glibc.is_some() { name } else { arch };
+        let root = built(&format!("target/roots/{root}"));
         Self {
-            name: "aarch64",
-            compiler: zig(&["-target", "aarch64-linux-gnu.2.17"]),
-            library: built("dist/aarch64/libegress_shim.so"),
+            name,
+            compiler: zig(architecture, glibc.and(OLDEST)),
+            library: built(&format!("dist/{arch}/libegress_shim.so")),
             root: None,
-            emulator: qemu("target/roots/aarch64"),
-            bits: 64,
-            glibc: Some((2, 36)),
+            emulator: vec![qemu(architecture).into(), "-L".into(), root.into()],
+            bits: architecture.get("bits").parse().expect("a number"),
+            glibc,
         }
-    }
-
-    fn aarch64_debian11() -> Self {
-        Self {
-            name: "aarch64-debian11",
-            emulator: qemu("target/roots/aarch64-debian11"),
-            glibc: Some((2, 31)),
-            ..Self::aarch64()
-        }
-    }
-
-    fn aarch64_musl() -> Self {
-        let compiler = zig(&["-target", "aarch64-linux-musl", "-dynamic"]);
-        Self { name: "aarch64-musl", compiler, glibc: None, ..Self::aarch64() }
     }
 
     /// This machine's glibc with a library that has the exports of ours and does nothing.
@@ -319,17 +316,37 @@ impl Environment {
         Self { name: CONTROL.0, library, ..here }
     }
 
-    /// Debian 12's for aarch64, for programs of the distribution and for the command; `None` if it is not chosen, or
-    /// qemu is not installed.
-    pub fn emulated() -> Option<Self> {
-        if !is_chosen("aarch64") {
+    /// Those of the other architectures that have a command of their own, whose roots have programs of the distribution.
+    pub fn emulated() -> impl Iterator<Item = Self> {
+        architectures().filter(|one| one.has("command")).filter_map(Self::emulated_as)
+    }
+
+    /// The first row of an architecture: this machine's own, one that its kernel runs, or one under qemu; `None` if that is
+    /// not chosen, or qemu is not installed.
+    pub fn of(architecture: Architecture) -> Option<Self> {
+        let name = architecture.name();
+        if name == Architecture::here().name() {
+            return Some(Self::here());
+        }
+        match ENVIRONMENTS.iter().find(|(known, _)| *known == name) {
+            Some((_, make)) => is_chosen(name).then(make),
+            None => Self::emulated_as(architecture),
+        }
+    }
+
+    /// The libc of another architecture that is in the table of these under its name, for programs of the distribution and
+    /// for the command; `None` if it is not chosen, or qemu is not installed.
+    pub fn emulated_as(architecture: Architecture) -> Option<Self> {
+        let (name, make) = EMULATED.into_iter().find(|(name, _)| *name == architecture.name())?;
+        if !is_chosen(name) {
             return None;
         }
-        if let Err(error) = Command::new(QEMU).arg("--version").output() {
-            skip("programs for aarch64", format!("{QEMU}: {error}"));
+        let qemu = qemu(architecture);
+        if let Err(error) = Command::new(&qemu).arg("--version").output() {
+            skip(format!("programs for {name}"), format!("{qemu}: {error}"));
             return None;
         }
-        Some(Self::aarch64())
+        Some(make())
     }
 
     /// Those with 32-bit addresses that are chosen and that this machine has.
@@ -350,6 +367,11 @@ impl Environment {
 
     pub fn is_emulated(&self) -> bool {
         !self.emulator.is_empty()
+    }
+
+    /// Whether each frame on the stack has 100 bytes and more for the registers of what it calls, by the ABI.
+    pub fn has_large_frames(&self) -> bool {
+        ["ppc64le", "s390x"].contains(&self.name)
     }
 
     /// Where a program of the distribution is: in qemu's root, since qemu looks there for what a program
@@ -481,17 +503,27 @@ pub fn preload<'a>(command: &'a mut Command, libraries: &[&Path]) -> &'a mut Com
     command.env("LD_PRELOAD", libraries.join(OsStr::new(":")))
 }
 
-/// Zig's C compiler, which has the interfaces of every glibc. It would trap undefined behaviour, at the price of a runtime
+/// For [`zig`]: the oldest glibc from 2.17 on.
+const OLDEST: Option<&str> = Some("");
+
+/// Zig's C compiler, for a version of glibc or else for musl. It has the interfaces of every glibc. It would trap undefined behaviour, at the price of a runtime
 /// library.
-fn zig(target: &[&str]) -> Vec<String> {
+fn zig(architecture: Architecture, glibc: Option<&str>) -> Vec<String> {
     let zig = built("target/zig/zig").display().to_string();
-    let words = [&[&zig, "cc"], target, &["-fno-sanitize=undefined"]].concat();
-    words.into_iter().map(str::to_owned).collect()
+    let (target, oldest) = architecture.get("zig").split_once('.').expect("it has glibc's version");
+    let target = match glibc {
+        None => target.replace("gnu", "musl"),
+        Some("") => format!("{target}.{oldest}"),
+        Some(version) => format!("{target}.{version}"),
+    };
+    [&zig, "cc", "-fno-sanitize=undefined", "-target", &target, "-dynamic"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
-/// What runs a program on the libc of a root.
-fn qemu(root: &str) -> Vec<OsString> {
-    vec![QEMU.into(), "-L".into(), built(root).into()]
+/// What runs a program of another architecture.
+fn qemu(architecture: Architecture) -> String {
+    format!("qemu-{}-static", architecture.get("qemu"))
 }
 
 /// A path in the checkout where something must have been built.

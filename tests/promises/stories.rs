@@ -54,8 +54,8 @@ fn a_reply_after_the_nat_timeout_arrives_with_the_shim_only() {
 }
 
 #[test]
-fn a_reply_after_the_nat_timeout_arrives_with_the_shim_only_on_aarch64() {
-    Environment::emulated().iter().for_each(late_reply);
+fn a_reply_after_the_nat_timeout_arrives_with_the_shim_only_under_qemu() {
+    Environment::emulated().for_each(|environment| late_reply(&environment));
 }
 
 #[test]
@@ -99,8 +99,8 @@ fn a_host_with_an_ipv6_black_hole_answers_with_the_shim_only() {
 }
 
 #[test]
-fn a_host_with_an_ipv6_black_hole_answers_with_the_shim_only_on_aarch64() {
-    Environment::emulated().iter().for_each(black_hole);
+fn a_host_with_an_ipv6_black_hole_answers_with_the_shim_only_under_qemu() {
+    Environment::emulated().for_each(|environment| black_hole(&environment));
 }
 
 #[test]

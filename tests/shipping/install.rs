@@ -3,12 +3,14 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::iter;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use super::docs::{MANUAL, file};
 use super::{Manifest, command, documents, done, files, sh, stderr};
+use crate::harness::architecture::{Architecture, released};
 use crate::harness::{ROOT, Scratch, expect};
 
 const DROP_IN: &str = "examples/systemd/egress-shim.conf";
@@ -17,6 +19,17 @@ fn install(destination: &Scratch, arguments: &[&str]) -> Command {
     let mut install = command(Path::new(ROOT).join("scripts/install"));
     install.args(arguments).env("DESTDIR", destination.as_os_str());
     install
+}
+
+/// What leads programs to their library, and the 32-bit libraries that are built, as files in a directory (a path that ends
+/// with a slash).
+fn libraries(below: &str) -> Vec<String> {
+    let here = Architecture::here();
+    let narrow = || released().filter(|one| one.get("beside") == here.name());
+    let links = iter::once(here).chain(narrow()).flat_map(|one| one.get("links").split(','));
+    let links = links.filter(|link| *link != "-");
+    let links = links.map(|link| format!("777 {below}{link}/libegress_shim.so"));
+    links.chain(narrow().map(|_| format!("644 {below}lib32/libegress_shim.so"))).collect()
 }
 
 /// A command that must fail with these words on standard error.
@@ -48,7 +61,8 @@ fn what_is_installed_works_and_is_gone_when_it_is_uninstalled() {
             format!("644 {}", below("share/zsh/site-functions/_egress-shim")),
         ];
         let documents = documents(&below("share/doc/egress-shim/"));
-        let wanted: BTreeSet<_> = wanted.into_iter().chain(documents).collect();
+        let libraries = libraries(&below("lib/egress-shim/"));
+        let wanted: BTreeSet<_> = wanted.into_iter().chain(documents).chain(libraries).collect();
         assert_eq!(files(&destination).into_iter().collect::<BTreeSet<_>>(), wanted);
 
         let library = destination.join(below("lib/libegress_shim.so"));
@@ -56,7 +70,8 @@ fn what_is_installed_works_and_is_gone_when_it_is_uninstalled() {
         let (out, err) =
             done(command(wrapper).args(["sh", "-c", "echo $LD_PRELOAD; cat /proc/$$/maps"]));
         let loaded = format!(" {}\n", library.display());
-        assert!(out.starts_with(&loaded[1..]) && out.contains(&loaded), "it finds it: {out}{err}");
+        let directory = library.parent().expect("it is in one").display().to_string();
+        assert!(out.starts_with(&directory) && out.contains(&loaded), "it finds it: {out}{err}");
         assert_eq!(err, "", "the wrapper has nothing to warn of");
 
         done(install(&destination, &["--uninstall"]).env("PREFIX", prefix));
@@ -103,7 +118,7 @@ fn installing_again_leaves_running_programs_the_file_that_they_have() {
     assert_ne!(inode(), before, "the file is another one");
     drop(running.stdin.take());
     assert!(running.wait().expect("it can be waited for").success());
-    let installed = 8 + documents("").len();
+    let installed = 8 + documents("").len() + libraries("").len();
     assert_eq!(files(&destination).len(), installed, "nothing else is left behind");
 }
 

@@ -3,16 +3,17 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::iter;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{command, documents, done, files, sh};
+use crate::harness::architecture::{Architecture, released};
+use crate::harness::environment::preload;
 use crate::harness::run::{run, stderr, stdout};
 use crate::harness::{Environment, ROOT, Scratch, expect};
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
-/// An architecture, and what Debian calls it.
-const ARCHITECTURES: [(&str, &str); 2] = [("x86_64", "amd64"), ("aarch64", "arm64")];
 
 /// A file of the release.
 fn dist(name: &str) -> PathBuf {
@@ -21,40 +22,75 @@ fn dist(name: &str) -> PathBuf {
     path
 }
 
-fn archive(arch: &str) -> PathBuf {
-    dist(&format!("egress-shim-{VERSION}-linux-{arch}.tar.gz"))
+fn archive(architecture: Architecture) -> String {
+    format!("egress-shim-{VERSION}-linux-{}.tar.gz", architecture.name())
 }
 
-fn deb(machine: &str) -> PathBuf {
-    dist(&format!("egress-shim_{VERSION}-1_{machine}.deb"))
+fn deb(architecture: Architecture) -> String {
+    format!("egress-shim_{VERSION}-1_{}.deb", architecture.get("debian"))
 }
 
-fn rpm(arch: &str) -> PathBuf {
-    dist(&format!("egress-shim-{VERSION}-1.{arch}.rpm"))
+fn rpm(architecture: Architecture) -> String {
+    format!("egress-shim-{VERSION}-1.{}.rpm", architecture.get("rpm"))
+}
+
+fn lambda(architecture: Architecture) -> String {
+    format!("egress-shim-{VERSION}-lambda-{}.zip", architecture.name())
+}
+
+fn image() -> String {
+    format!("egress-shim-{VERSION}-image.tar")
+}
+
+/// Those that are released in this form.
+fn released_as(form: &str) -> impl Iterator<Item = Architecture> {
+    released().filter(move |one| one.get("release").split(',').any(|it| it == form))
+}
+
+/// Its name in container images, and its variant.
+fn platform(architecture: Architecture) -> (&'static str, &'static str) {
+    let name = architecture.get("oci");
+    name.split_once('/').unwrap_or((name, ""))
+}
+
+/// The directory of its library where those of both word sizes have theirs, with a slash.
+fn directory(architecture: Architecture) -> &'static str {
+    if architecture.has("beside") { "lib32/" } else { "" }
+}
+
+/// Those whose library is beside that of an architecture.
+fn beside(architecture: Architecture) -> impl Iterator<Item = Architecture> {
+    released().filter(move |one| one.get("beside") == architecture.name())
+}
+
+/// The library and the links to it, as files in a directory (a path that ends with a slash).
+fn tree(architecture: Architecture, below: &str) -> Vec<String> {
+    let links = architecture.get("links").split(',').filter(|link| *link != "-");
+    let links = links.map(|link| format!("777 {below}{link}/libegress_shim.so"));
+    let library = format!("644 {below}{}libegress_shim.so", directory(architecture));
+    iter::once(library).chain(links).collect()
 }
 
 #[test]
-fn everything_is_there_for_both_architectures_and_the_checksums_are_of_it() {
-    let directory = Path::new(ROOT).join("dist");
-    let of_arch = |(arch, machine): (&str, &str)| {
-        [
-            format!("{arch}/egress-shim"),
-            format!("{arch}/libegress_shim.so"),
-            format!("egress-shim-{VERSION}-linux-{arch}.tar.gz"),
-            format!("egress-shim_{VERSION}-1_{machine}.deb"),
-            format!("egress-shim-{VERSION}-1.{arch}.rpm"),
-            format!("egress-shim-{VERSION}-lambda-{arch}.zip"),
-        ]
-    };
-    let of_both =
-        [format!("egress-shim-{VERSION}-image.tar"), format!("egress-shim-{VERSION}.cdx.json")];
-    let wanted =
-        ARCHITECTURES.into_iter().flat_map(of_arch).chain(of_both).collect::<BTreeSet<_>>();
+fn everything_is_there_and_the_checksums_are_of_it() {
+    let mut wanted = of([image(), format!("egress-shim-{VERSION}.cdx.json")]);
+    for architecture in released() {
+        wanted.insert(format!("{}/libegress_shim.so", architecture.name()));
+        if architecture.has("command") {
+            wanted.insert(format!("{}/egress-shim", architecture.name()));
+        }
+    }
+    for (form, name) in
+        [("archive", archive as fn(_) -> _), ("deb", deb), ("rpm", rpm), ("lambda", lambda)]
+    {
+        wanted.extend(released_as(form).map(name));
+    }
     let sums = fs::read_to_string(dist("SHA256SUMS")).expect("it can be read");
     let summed = sums.lines().filter_map(|line| line.split_whitespace().nth(1));
-    expect("SHA256SUMS", summed.map(str::to_owned).collect::<BTreeSet<_>>(), wanted);
+    expect("SHA256SUMS", of(summed.map(str::to_owned)), wanted);
     let mut check = command("sha256sum");
-    done(check.args(["--check", "--quiet", "SHA256SUMS"]).current_dir(&directory));
+    let dist = Path::new(ROOT).join("dist");
+    done(check.args(["--check", "--quiet", "SHA256SUMS"]).current_dir(dist));
 }
 
 /// Lines in any order.
@@ -83,12 +119,32 @@ fn the_same_sources_give_the_same_bytes_in_another_directory() {
     expect("SHA256SUMS", sums(&copy.join("dist")), sums(&Path::new(ROOT).join("dist")));
 }
 
+/// docs/PLATFORMS.md has the rows of scripts/architectures.
+#[test]
+fn the_page_of_platforms_has_every_architecture_and_how_it_was_tried() {
+    let page = fs::read_to_string(Path::new(ROOT).join("docs/PLATFORMS.md")).expect("it is there");
+    let cells =
+        |line: &str| line.trim_matches('|').split('|').map(|it| it.trim().to_owned()).collect();
+    let seen: Vec<Vec<_>> =
+        page.lines().filter(|line| line.starts_with("| ")).skip(1).map(cells).collect();
+    let row = |one: Architecture| {
+        let forms = one.get("release").replace(',', ", ");
+        vec![
+            one.name().to_owned(),
+            one.get("debian").to_owned(),
+            forms,
+            one.get("tried").to_owned(),
+        ]
+    };
+    expect("its table", seen, released().map(row).collect::<Vec<_>>());
+}
+
 // ------------------------------------------------------------------------ the command
 
 #[test]
 fn the_command_is_static_small_and_free_of_the_build_machines_paths() {
     const MOST: u64 = 2_000_000;
-    for (arch, _) in ARCHITECTURES {
+    for arch in released().filter(|one| one.has("command")).map(Architecture::name) {
         let file = dist(&format!("{arch}/egress-shim"));
         let headers =
             done(command("readelf").args(["--wide", "--segments", "--dynamic"]).arg(&file));
@@ -109,85 +165,112 @@ fn the_command_is_static_small_and_free_of_the_build_machines_paths() {
 
 // ------------------------------------------------------------------------ all of them
 
-/// A file of the release: its name, made of the architecture and of what Debian calls that; the shell script that unpacks
-/// it, `$1`, into a directory, `$2`; and where the command and the library are then.
+/// A file of the release: its form and name; the shell script that unpacks it, `$1`, into a directory, `$2`; and where the
+/// command is then, and the directory of the libraries.
 struct Artefact {
-    name: fn(&str, &str) -> String,
+    form: &'static str,
+    name: fn(Architecture) -> String,
     unpack: &'static str,
     command: &'static str,
-    library: &'static str,
+    libraries: &'static str,
 }
 
 const ARTEFACTS: [Artefact; 5] = [
     Artefact {
-        name: |arch, _| format!("egress-shim-{VERSION}-linux-{arch}.tar.gz"),
+        form: "archive",
+        name: archive,
         unpack: "tar -xf \"$1\" -C \"$2\" --strip-components=1",
         command: "egress-shim",
-        library: "libegress_shim.so",
+        libraries: "",
     },
     Artefact {
-        name: |_, machine| format!("egress-shim_{VERSION}-1_{machine}.deb"),
+        form: "deb",
+        name: deb,
         unpack: "dpkg-deb --extract \"$1\" \"$2\"",
         command: "usr/bin/egress-shim",
-        library: "usr/lib/egress-shim/libegress_shim.so",
+        libraries: "usr/lib/egress-shim/",
     },
     Artefact {
-        name: |arch, _| format!("egress-shim-{VERSION}-1.{arch}.rpm"),
+        form: "rpm",
+        name: rpm,
         unpack: "cd \"$2\"; rpm2cpio \"$1\" | cpio --quiet -id",
         command: "usr/bin/egress-shim",
-        library: "usr/lib/egress-shim/libegress_shim.so",
+        libraries: "usr/lib/egress-shim/",
     },
     Artefact {
-        name: |arch, _| format!("egress-shim-{VERSION}-lambda-{arch}.zip"),
+        form: "lambda",
+        name: lambda,
         unpack: "unzip -q \"$1\" -d \"$2\"",
         command: "bin/egress-shim",
-        library: "lib/libegress_shim.so",
+        libraries: "lib/",
     },
     Artefact {
-        name: |_, _| format!("egress-shim-{VERSION}-image.tar"),
+        form: "image",
+        name: |_| image(),
         unpack: "
-            skopeo copy --quiet --override-arch \"$3\" \"oci-archive:$1\" \"dir:$2/image\" >&2
+            skopeo copy --quiet --override-arch \"$3\" --override-variant \"$4\" \"oci-archive:$1\" \"dir:$2/image\" >&2
             for layer in $(skopeo inspect \"dir:$2/image\" --format '{{range .Layers}}{{.}} {{end}}'); do
                 tar -xf \"$2/image/${layer#sha256:}\" -C \"$2\"
             done",
         command: "usr/local/bin/egress-shim",
-        library: "usr/local/lib/libegress_shim.so",
+        libraries: "usr/local/lib/",
     },
 ];
 
 #[test]
 fn every_artefact_of_every_architecture_has_its_own_files_and_works() {
-    for (arch, machine) in ARCHITECTURES {
-        for artefact in &ARTEFACTS {
-            let name = (artefact.name)(arch, machine);
+    for artefact in &ARTEFACTS {
+        for architecture in released_as(artefact.form) {
+            let name = (artefact.name)(architecture);
             let scratch = Scratch::new();
-            done(&mut sh(artefact.unpack, &[&dist(&name), &scratch, Path::new(machine)]));
-            let [program, library] =
-                [artefact.command, artefact.library].map(|it| scratch.join(it));
-            for (file, built) in [(&program, "egress-shim"), (&library, "libegress_shim.so")] {
+            let (oci, variant) = platform(architecture);
+            let file = dist(&name);
+            done(&mut sh(artefact.unpack, &[&file, &scratch, oci.as_ref(), variant.as_ref()]));
+            let is = |place: String, built: String| {
+                let path = scratch.join(place);
                 let bytes =
                     |path: &Path| fs::read(path).unwrap_or_else(|error| panic!("{name}: {error}"));
-                let same = bytes(file) == bytes(&dist(&format!("{arch}/{built}")));
-                assert!(same, "{name}: {} is dist/{arch}/{built}", file.display());
+                let same = bytes(&path) == bytes(&dist(&built));
+                assert!(same, "{name}: {} is dist/{built}", path.display());
+                path
+            };
+            let library = |of: Architecture, below: &str| {
+                let place =
+                    format!("{}{below}{}libegress_shim.so", artefact.libraries, directory(of));
+                is(place, format!("{}/libegress_shim.so", of.name()))
+            };
+            let own = library(architecture, "");
+            if ["archive", "image"].contains(&artefact.form) {
+                let below = if artefact.form == "image" { "egress-shim/" } else { "" };
+                beside(architecture).for_each(|narrow| drop(library(narrow, below)));
             }
-            works(arch, &program, &library);
+            let arch = architecture.name();
+            let program = architecture
+                .has("command")
+                .then(|| is(artefact.command.to_owned(), format!("{arch}/egress-shim")));
+            works(architecture, program.as_deref(), &own);
         }
     }
 }
 
-/// Asserts that a command says its version, and preloads this library into a program that connects. Those of the other
-/// architecture run under qemu.
-fn works(arch: &str, program: &Path, library: &Path) {
-    let environment = if arch == std::env::consts::ARCH {
-        Environment::here()
-    } else {
-        let Some(emulated) = Environment::emulated() else { return };
-        emulated
+/// Asserts that a command says its version, and preloads this library into a program that connects; where there is no
+/// command, that the library is loaded. Those of other architectures run under qemu.
+fn works(architecture: Architecture, program: Option<&Path>, library: &Path) {
+    let Some(environment) = Environment::of(architecture) else { return };
+    let Some(program) = program else {
+        let mut keepalive =
+            environment.shimmed(environment.program("keepalive"), &[("LOG", "info")]);
+        preload(&mut keepalive, &[library]);
+        let output = run(keepalive.args(["namespace", "tcp4", "connect", "show"]));
+        let (out, err) = (stdout(&output), stderr(&output));
+        let loaded = err.contains(" is loaded: keepalive idle=60,")
+            && out.contains("keepalive=1 idle=60 interval=60 count=5");
+        return assert!(loaded, "{}: {out}{err}", library.display());
     };
     let (version, _) = done(environment.bare(program).arg("--version"));
     let git = ["-C", ROOT, "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"];
     let commit = done(command("git").args(git)).0;
-    let built = format!("(commit {}, {arch}-unknown-linux-gnu)", commit.trim_end());
+    let built = format!("(commit {}, {})", commit.trim_end(), architecture.get("rust"));
     expect("--version", version, format!("egress-shim {VERSION} {built}\n"));
 
     // The kernel has no way to run a program of another architecture, so COMMAND is then qemu with that program.
@@ -200,20 +283,18 @@ fn works(arch: &str, program: &Path, library: &Path) {
     let file = program.display();
     assert!(err.contains(" is loaded: keepalive idle=7,"), "{file}: {out}{err}");
     let exported = done(environment.bare(program).args(["--print-environment"])).0;
-    assert!(
-        exported.contains(&format!("LD_PRELOAD={}\n", library.display())),
-        "{file}: {exported}"
-    );
+    let directory = library.parent().expect("it is in one").display();
+    assert!(exported.contains(&format!("LD_PRELOAD={directory}/")), "{file}: {exported}");
 }
 
 // ------------------------------------------------------------------------ the archive
 
 #[test]
 fn the_archive_is_one_directory_that_works_from_where_it_is_unpacked() {
-    for (arch, _) in ARCHITECTURES {
+    for architecture in released_as("archive") {
         let scratch = Scratch::new();
-        done(command("tar").arg("-xf").arg(archive(arch)).arg("-C").arg(&*scratch));
-        let name = format!("egress-shim-{VERSION}-linux-{arch}");
+        done(command("tar").arg("-xf").arg(dist(&archive(architecture))).arg("-C").arg(&*scratch));
+        let name = format!("egress-shim-{VERSION}-linux-{}", architecture.name());
         let entries = fs::read_dir(&*scratch).expect("it can be read").flatten();
         let entries = entries.map(|entry| entry.file_name().into_string().expect("UTF-8"));
         expect("one directory", entries.collect::<Vec<_>>(), vec![name.clone()]);
@@ -224,80 +305,119 @@ fn the_archive_is_one_directory_that_works_from_where_it_is_unpacked() {
             "644 LICENSE-MIT",
             "644 LICENSES-THIRD-PARTY",
             "644 README",
+        ];
+        let of_command = [
             "644 completions/_egress-shim",
             "644 completions/egress-shim.bash",
             "644 completions/egress-shim.fish",
             "755 egress-shim",
             "644 egress-shim.1",
-            "644 libegress_shim.so",
         ];
-        let wanted = wanted.map(str::to_owned).into_iter().chain(documents(""));
-        expect("its files", of(files(&unpacked)), of(wanted));
+        let mut wanted = of(wanted.map(str::to_owned).into_iter().chain(documents("")));
+        wanted.extend(tree(architecture, ""));
+        wanted.extend(beside(architecture).flat_map(|narrow| tree(narrow, "")));
+        if architecture.has("command") {
+            wanted.extend(of_command.map(str::to_owned));
+        }
+        expect("its files", of(files(&unpacked)), wanted);
         let readme = fs::read_to_string(unpacked.join("README")).expect("it can be read");
         assert!(readme.lines().count() <= 10, "ten lines at most:\n{readme}");
+        expect(
+            &readme,
+            readme.contains("under emulation only"),
+            architecture.get("tried") != "natively",
+        );
     }
 }
 
 // ------------------------------------------------------------------------ the packages
 
-/// What both packages put below /usr, beside their documents.
-const INSTALLED: [&str; 5] = [
+/// What both packages put below /usr for the command, beside their documents.
+const OF_COMMAND: [&str; 4] = [
     "755 usr/bin/egress-shim",
-    "644 usr/lib/egress-shim/libegress_shim.so",
     "644 usr/share/bash-completion/completions/egress-shim",
     "644 usr/share/fish/vendor_completions.d/egress-shim.fish",
     "644 usr/share/man/man1/egress-shim.1.gz",
 ];
 
-/// Installs a package into a Debian of its own, in a mount namespace of its own, with all that
-/// changes in memory; uses it there; and removes it again.
-fn installs_works_and_leaves_nothing(package: &Path, install: &str, remove: &str) {
+/// What both packages of an architecture put below /usr, beside their documents; the last is zsh's completion.
+fn installed(architecture: Architecture, zsh: &str) -> BTreeSet<String> {
+    let mut installed = of(tree(architecture, "usr/lib/egress-shim/"));
+    if architecture.has("command") {
+        installed.extend(OF_COMMAND.map(str::to_owned));
+        installed.insert(format!("644 usr/share/zsh/{zsh}/_egress-shim"));
+    }
+    installed.extend(documents("usr/share/doc/egress-shim/"));
+    installed
+}
+
+/// Installs packages into a Debian of its own, in a mount namespace of its own, with all that
+/// changes in memory; uses them there; and removes them again.
+fn installs_works_and_leaves_nothing(packages: &[PathBuf], install: &str, remove: &str) {
     let script = format!(
         "mount -t tmpfs none \"$1\"
         mkdir \"$1/upper\" \"$1/work\" \"$1/root\"
         mount -t overlay -o \"lowerdir=$2,upperdir=$1/upper,workdir=$1/work\" none \"$1/root\"
         export PATH=/usr/sbin:/usr/bin:/sbin:/bin
-        root=$1/root package=$3
+        own=$1 root=$1/root
+        shift 2
         mount -t proc proc \"$root/proc\"
         files() {{
             find \"$root\" -xdev ! -path '*/var/log/*' ! -path '*/var/lib/dpkg/*' ! -path '*/.rpmdb*' | sort
         }}
-        files >\"$1/before\"
-        {install} >&2
-        chroot \"$root\" egress-shim --version
+        files >\"$own/before\"
+        {{ {install}; }} >&2
+        chroot \"$root\" egress-shim -V
         chroot \"$root\" egress-shim -- sh -c 'echo \"$LD_PRELOAD\"' 2>&1
-        {remove} >&2
-        files | diff \"$1/before\" -
+        {{ {remove}; }} >&2
+        files | diff \"$own/before\" -
         echo nothing is left"
     );
     let mounts = Scratch::new();
     let mut inside = command("unshare");
     inside.args(["--mount", "sh", "-euc", &script, "sh"]);
-    let said = done(inside.args([&*mounts, &super::debian(), package])).0;
+    let said = done(inside.args([&*mounts, &super::debian()]).args(packages)).0;
     let wanted = [
         format!("egress-shim {VERSION}"),
         "/usr/lib/egress-shim/libegress_shim.so".to_owned(),
         "nothing is left".to_owned(),
     ];
-    expect(package.display(), said.lines().map(str::to_owned).collect::<Vec<_>>(), wanted.to_vec());
+    expect(
+        format!("{packages:?}"),
+        said.lines().map(str::to_owned).collect::<Vec<_>>(),
+        wanted.to_vec(),
+    );
+}
+
+/// This machine's package, and those that are installed beside it.
+fn with_those_beside(name: fn(Architecture) -> String) -> Vec<PathBuf> {
+    let here = Architecture::here();
+    iter::once(here).chain(beside(here)).map(|one| dist(&name(one))).collect()
 }
 
 #[test]
 fn the_debian_package_installs_works_and_leaves_nothing() {
-    let install = "dpkg --root=\"$root\" --install \"$package\"";
-    let machine = ARCHITECTURES.iter().find(|(arch, _)| *arch == std::env::consts::ARCH);
-    let package = deb(machine.expect("it is shipped for this architecture").1);
-    installs_works_and_leaves_nothing(
-        &package,
-        install,
-        "dpkg --root=\"$root\" --purge egress-shim",
-    );
+    let install = "dpkg --root=\"$root\" --install \"$@\"";
+    let remove = "dpkg --root=\"$root\" --purge egress-shim";
+    let all = with_those_beside(deb);
+    installs_works_and_leaves_nothing(&all[..1], install, remove);
+    // The libc of i386 is not there.
+    let install = "
+        dpkg --root=\"$root\" --add-architecture i386
+        dpkg --root=\"$root\" --force-depends --install \"$@\"
+        for name in libegress_shim.so lib/i386-linux-gnu/libegress_shim.so; do
+            test -f \"$root/usr/lib/egress-shim/$name\"
+        done";
+    let remove = "dpkg --root=\"$root\" --purge egress-shim:amd64 egress-shim:i386";
+    if all.len() > 1 {
+        installs_works_and_leaves_nothing(&all, install, remove);
+    }
 }
 
 #[test]
 fn lintian_finds_nothing_in_the_debian_packages() {
-    for (_, machine) in ARCHITECTURES {
-        let deb = deb(machine);
+    for architecture in released_as("deb") {
+        let (machine, deb) = (architecture.get("debian"), dist(&deb(architecture)));
         let mut lintian = command("lintian");
         lintian.args(["--allow-root", "--fail-on", "error,warning", "--tag-display-limit", "0"]);
         expect(machine, done(lintian.arg(&deb)).0, "");
@@ -314,11 +434,10 @@ fn lintian_finds_nothing_in_the_debian_packages() {
             "644 usr/share/doc/egress-shim/changelog.gz",
             "644 usr/share/doc/egress-shim/copyright",
             "644 usr/share/lintian/overrides/egress-shim",
-            "644 usr/share/zsh/vendor-completions/_egress-shim",
         ];
-        let wanted = INSTALLED.into_iter().chain(of_debian).map(str::to_owned);
-        let wanted = wanted.chain(documents("usr/share/doc/egress-shim/"));
-        expect(machine, of(files(&scratch)), of(wanted));
+        let mut wanted = installed(architecture, "vendor-completions");
+        wanted.extend(of_debian.map(str::to_owned));
+        expect(machine, of(files(&scratch)), wanted);
     }
     let copyright = Path::new(ROOT).join("scripts/package/copyright");
     let copyright = fs::read_to_string(copyright).expect("it can be read");
@@ -333,15 +452,19 @@ fn lintian_finds_nothing_in_the_debian_packages() {
 fn the_rpm_installs_works_and_leaves_nothing() {
     // What it needs is there, but not as an rpm; so is what an rpm of file systems has.
     let install =
-        "mkdir \"$root/usr/share/licenses\"; rpm --root \"$root\" --install --nodeps \"$package\"";
-    let remove = "rpm --root \"$root\" --erase egress-shim; rmdir \"$root/usr/share/licenses\"";
-    installs_works_and_leaves_nothing(&rpm(std::env::consts::ARCH), install, remove);
+        "mkdir \"$root/usr/share/licenses\"; rpm --root \"$root\" --install --nodeps \"$@\"";
+    let remove =
+        "rpm --root \"$root\" --erase --allmatches egress-shim; rmdir \"$root/usr/share/licenses\"";
+    let all = with_those_beside(rpm);
+    for packages in [&all[..1], &all] {
+        installs_works_and_leaves_nothing(packages, install, remove);
+    }
 }
 
 #[test]
 fn rpmlint_finds_nothing_in_the_rpms() {
-    for (arch, _) in ARCHITECTURES {
-        let rpm = rpm(arch);
+    for architecture in released_as("rpm") {
+        let (arch, rpm) = (architecture.get("rpm"), dist(&rpm(architecture)));
         let mut rpmlint = command("rpmlint");
         rpmlint.arg("--config").arg(Path::new(ROOT).join("tests/shipping/rpmlint.toml"));
         let said = done(rpmlint.arg(&rpm)).0;
@@ -355,18 +478,20 @@ fn rpmlint_finds_nothing_in_the_rpms() {
         let needs = needs.lines().filter(|line| !line.starts_with("rpmlib("));
         expect("its requirements", needs.collect::<Vec<_>>(), vec!["glibc >= 2.17"]);
         let list = query(&["--queryformat", "[%{FILEMODES:octal} %{FILENAMES}\n]"]);
-        let files = list.lines().filter_map(|line| line.strip_prefix("100"));
+        // Files and links.
+        let files = list
+            .lines()
+            .filter_map(|line| line.strip_prefix("100").or_else(|| line.strip_prefix("120")));
         let files = files.map(|line| line.replacen(" /", " ", 1)).collect::<BTreeSet<_>>();
         let of_rpm = [
             "644 usr/share/doc/egress-shim/CHANGELOG.md",
             "644 usr/share/licenses/egress-shim/LICENSE-APACHE",
             "644 usr/share/licenses/egress-shim/LICENSE-MIT",
             "644 usr/share/licenses/egress-shim/LICENSES-THIRD-PARTY",
-            "644 usr/share/zsh/site-functions/_egress-shim",
         ];
-        let wanted = INSTALLED.into_iter().chain(of_rpm).map(str::to_owned);
-        let wanted = wanted.chain(documents("usr/share/doc/egress-shim/"));
-        expect(arch, files, of(wanted));
+        let mut wanted = installed(architecture, "site-functions");
+        wanted.extend(of_rpm.map(str::to_owned));
+        expect(arch, files, wanted);
     }
 }
 
@@ -374,31 +499,33 @@ fn rpmlint_finds_nothing_in_the_rpms() {
 
 #[test]
 fn the_image_holds_the_library_and_the_command_for_each_architecture() {
-    let image = dist(&format!("egress-shim-{VERSION}-image.tar"));
-    for (arch, machine) in ARCHITECTURES {
+    let image = dist(&image());
+    for architecture in released_as("image") {
         let scratch = Scratch::new();
         let script = "
-            skopeo copy --quiet --override-arch \"$3\" \"oci-archive:$1\" \"dir:$2/image\" >&2
+            skopeo copy --quiet --override-arch \"$3\" --override-variant \"$4\" \"oci-archive:$1\" \"dir:$2/image\" >&2
             mkdir \"$2/root\"
             for layer in $(skopeo inspect \"dir:$2/image\" --format '{{range .Layers}}{{.}} {{end}}'); do
                 tar -xf \"$2/image/${layer#sha256:}\" -C \"$2/root\"
             done
             skopeo inspect --config \"dir:$2/image\" --format '{{.Architecture}} {{.OS}} {{.Config.Entrypoint}}'";
-        let said = done(&mut sh(script, &[&image, &scratch, Path::new(machine)])).0;
-        expect(
-            "its configuration",
-            said,
-            format!("{machine} linux [/usr/local/bin/egress-shim]\n"),
-        );
-        let wanted = [
+        let (oci, variant) = platform(architecture);
+        let arguments: [&Path; 4] = [&image, &scratch, oci.as_ref(), variant.as_ref()];
+        let said = done(&mut sh(script, &arguments)).0;
+        expect("its configuration", said, format!("{oci} linux [/usr/local/bin/egress-shim]\n"));
+        let mut wanted = of([
             "644 licenses/LICENSE-APACHE",
             "644 licenses/LICENSE-MIT",
             "644 licenses/LICENSES-THIRD-PARTY",
             "755 usr/local/bin/egress-shim",
             "644 usr/local/lib/libegress_shim.so",
-        ];
+        ]
+        .map(str::to_owned));
+        let below = "usr/local/lib/egress-shim/";
+        wanted.extend(tree(architecture, below).into_iter().skip(1));
+        wanted.extend(beside(architecture).flat_map(|narrow| tree(narrow, below)));
         let root = scratch.join("root");
-        expect(arch, files(&root), wanted.map(str::to_owned).to_vec());
+        expect(architecture.name(), of(files(&root)), wanted);
         let mode = fs::metadata(root.join("usr/local")).expect("it is there").permissions().mode();
         expect("its directories are for everybody", mode & 0o777, 0o755);
     }

@@ -17,7 +17,13 @@ fn scripts() -> Vec<String> {
     let names = list.lines().filter_map(|line| line.strip_prefix("100755 ")?.split('\t').nth(1));
     // Parts of scripts/release and of the lab.
     let is_part = |name: &&str| {
-        ["scripts/package/index", "tests/lab/drop-aaaa.py", "tests/lab/server.py"].contains(name)
+        [
+            "scripts/package/index",
+            "scripts/package/tree",
+            "tests/lab/drop-aaaa.py",
+            "tests/lab/server.py",
+        ]
+        .contains(name)
     };
     names.filter(|name| !is_part(name)).map(str::to_owned).collect()
 }
