@@ -382,10 +382,18 @@ fn in_an_image_without_a_dynamic_program_the_network_is_tried() {
     let scratch = Public::new();
     scratch.copy(&*COMMAND, "bin/egress-shim");
     scratch.copy(&*LIBRARY, "lib/libegress_shim.so");
-    scratch.write("etc/hosts", "198.51.100.2 here.example\n2001:db8:2::2 here.example\n");
-    let mut command = bare("/usr/sbin/chroot");
-    command.arg(&scratch.0).args(["/bin/egress-shim", "--check", "here.example:80"]);
-    let (code, report, last) = check(LAB.on(Host::Client, &mut command));
+    let hosts = "198.51.100.2 here.example\n2001:db8:2::2 here.example\n::ffff:198.51.100.2 mapped.example\n";
+    scratch.write("etc/hosts", hosts);
+    let check = |target: &str| {
+        let mut command = bare("/usr/sbin/chroot");
+        command.arg(&scratch.0).args(["/bin/egress-shim", "--check", target]);
+        check(LAB.on(Host::Client, &mut command))
+    };
+    // An IPv4-mapped address is IPv4 on the wire.
+    let (_, report, _) = check("mapped.example:80");
+    let is_tried = report.contains("IPv4        198.51.100.2 port 80: connected in ");
+    assert!(is_tried && !report.contains("::ffff:"), "{report}");
+    let (code, report, last) = check("here.example:80");
     assert_eq!(code, Some(1), "{report}");
     let why = "there is no dynamically linked program here to try the library in";
     let pin = "put '198.51.100.2 here.example' into the program's /etc/hosts, as docker run --add-host \
