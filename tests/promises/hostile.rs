@@ -475,8 +475,10 @@ fn h25_a_huge_environment() {
 /// set this machine's clock. `-x` leaves the clock alone.
 #[test]
 fn h26_chronyd_confined_by_its_own_filter() {
-    let chrony =
-        cached("tools/chrony", "cd \"$1\"; apt-get download chrony; dpkg --extract ./*.deb .");
+    let script = "cd \"$1\"
+        apt-get download chrony || { apt-get update; apt-get download chrony; }
+        dpkg --extract ./*.deb .";
+    let chrony = cached("tools/chrony", script);
     let scratch = Scratch::new();
     let log = scratch.join("log");
     let lines = ["server time.example.com iburst", "cmdport 0", "user root"];
