@@ -8,6 +8,7 @@ use std::process::Command;
 
 use super::{COMMAND, LIBRARY, fails, last, run, shim_at, warns};
 use crate::harness::ROOT;
+use crate::harness::architecture::Architecture;
 use crate::harness::lab::{Host, LAB};
 use crate::harness::run::{Process, bare, output, until};
 use crate::harness::scratch::{Public, text};
@@ -109,20 +110,20 @@ fn narrow() -> PathBuf {
     library
 }
 
-/// Puts the command and both libraries into a root as docs/MULTILIB.md has it.
+/// Puts the command and both libraries into a root as a release has them.
 fn unpack(root: &Public) {
     let below = |name: &str| format!("{}/{name}", &RELEASE[1..]);
     root.copy(&*COMMAND, &below("egress-shim"));
     root.copy(&*LIBRARY, &below("libegress_shim.so"));
     root.copy(narrow(), &below("lib32/libegress_shim.so"));
-    let wide = ["lib64", "lib/x86_64-linux-gnu", "$LIB", "archlinux/lib", "archlinux/$LIB"];
-    let narrow = ["lib", "lib/i386-linux-gnu", "archlinux/lib32"];
-    let wide = wide.map(|name| (name, "libegress_shim.so"));
-    let narrow = narrow.map(|name| (name, "lib32/libegress_shim.so"));
-    for (name, target) in wide.into_iter().chain(narrow) {
-        let up = "../".repeat(name.split('/').count());
-        let link = root.path(&below(&format!("{name}/libegress_shim.so")));
-        symlink(format!("{up}{target}"), link).expect("it can be made");
+    for (architecture, library) in
+        [("x86_64", "libegress_shim.so"), ("i386", "lib32/libegress_shim.so")]
+    {
+        let mut tree = bare(format!("{ROOT}/scripts/package/tree"));
+        for line in output(tree.args([architecture, library])).lines() {
+            let (target, name) = line.split_once(' ').expect("a target and a name");
+            symlink(target, root.path(&below(name))).expect("it can be made");
+        }
     }
 }
 
@@ -219,6 +220,18 @@ fn each_word_size_starts_the_other_where_there_is_only_musl() {
     {
         assert_eq!(output(&mut shimmed(&root, &words)), says(bits, ON), "{words:?}");
         assert_eq!(output(&mut inside(&root, &words)), says(bits, "keepalive off\n"));
+    }
+}
+
+#[test]
+fn the_page_has_the_directories_of_a_release() {
+    let page = fs::read_to_string(format!("{ROOT}/docs/MULTILIB.md")).expect("it can be read");
+    for (name, library) in [("x86_64", "64-bit"), ("i386", "32-bit")] {
+        for link in Architecture::named(name).get("links").split(',') {
+            let mut rows = page.lines().filter(|line| line.contains(&format!("`{link}/`")));
+            let row = rows.next().unwrap_or_else(|| panic!("a row with {link}"));
+            assert!(row.contains(&format!("| link to the {library} file |")), "{row}");
+        }
     }
 }
 
