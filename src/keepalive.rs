@@ -310,7 +310,7 @@ fn is_in_use(socket: c_int) -> bool {
 /// The cookie of this thread's network namespace and the timings that a new socket has there. /proc/sys/net has
 /// them too, but is missing in many chroots. A program that is about to connect may surely make a socket.
 fn of_new_socket() -> Option<(Option<u64>, Timings)> {
-    [libc::AF_INET, libc::AF_INET6].into_iter().find_map(|family| {
+    let of_family = |family| {
         // Bare system calls: another preload, such as libkeepalive, may set its own timings on every socket that
         // socket(3) makes, and libc's close is a cancellation point.
         let socket = calls::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC)?;
@@ -319,7 +319,9 @@ fn of_new_socket() -> Option<(Option<u64>, Timings)> {
         // SAFETY: the descriptor was made above, and nobody else knows it.
         unsafe { libc::syscall(libc::SYS_close, socket) };
         Some((namespace, timings.ok()?))
-    })
+    };
+    // A signal handler that left by siglongjmp(3) would leave the descriptor open.
+    process::without_signals(|_| [libc::AF_INET, libc::AF_INET6].into_iter().find_map(of_family))
 }
 
 // --- Options that the program sets later -----------------------------------------------------------------

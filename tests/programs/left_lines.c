@@ -4,6 +4,7 @@
  *     left_lines HOW COUNT   a thread leaves COUNT times in the middle of its connects: by jump (a signal handler calls
  *                            siglongjmp), exit (a handler calls pthread_exit) or cancel (asynchronous cancellation)
  *     left_lines first COUNT the same, by jumps out of the first connect of a child each time, which then connects again
+ *     left_lines defaults COUNT the same, in a network namespace with another tcp_keepalive_time
  *     left_lines race COUNT  in each of COUNT children eight threads make the first connects at once
  *     left_lines refused COUNT the same, where no socket option can be set
  *
@@ -27,6 +28,8 @@ static int fd = -1;
 static sigjmp_buf out;
 static volatile sig_atomic_t may_leave;
 static pthread_barrier_t start;
+/* The descriptors that children have more than before. */
+static int of_children;
 
 static void connects(void) { connect(fd, (struct sockaddr *)&port, sizeof port); }
 
@@ -41,10 +44,10 @@ static void handler(int signal)
     siglongjmp(out, 1);
 }
 
-/* A signal for this thread in at most 200 microseconds. */
-static void signal_soon(void)
+/* A signal for this thread after a number of microseconds. */
+static void signal_after(int moment)
 {
-    struct itimerval soon = { { 0, 0 }, { 0, 1 + rand() % 100 } };
+    struct itimerval soon = { { 0, 0 }, { 0, moment } };
 
     setitimer(ITIMER_REAL, &soon, NULL);
 }
@@ -70,7 +73,7 @@ static void leave(void)
         /* Neither here nor by the handler is the mask restored: what is left blocked stays so. */
         if (sigsetjmp(out, 0) == 0) {
             may_leave = 1;
-            signal_soon();
+            signal_after(1 + rand() % 100);
             for (;;)
                 connects();
         }
@@ -89,21 +92,43 @@ static void leave(void)
     may_leave = 0;
 }
 
+static __attribute__((noinline)) void leave_connect(int moment)
+{
+    if (sigsetjmp(out, 0) == 0) {
+        may_leave = 1;
+        signal_after(moment);
+        connects();
+    }
+    may_leave = 0;
+}
+
 static void leave_first(void)
 {
+    /* Drawn here: each child would draw the same number. */
+    int moment = 1 + rand() % 200, had = descriptors(), status;
     pid_t child = fork();
 
     if (child == 0) {
-        if (sigsetjmp(out, 0) == 0) {
-            may_leave = 1;
-            signal_soon();
-            connects();
-        }
-        may_leave = 0;
+        close(fd);
+        fd = socket(AF_INET, SOCK_STREAM, 0);
+        leave_connect(moment);
         connects();
-        _exit(0);
+        _exit(descriptors() - had);
     }
-    waitpid(child, NULL, 0);
+    if (waitpid(child, &status, 0) != child || !WIFEXITED(status))
+        fail("a child");
+    of_children += WEXITSTATUS(status);
+}
+
+/* The library asks a new socket for such defaults. */
+static void change_defaults(void)
+{
+    static const char path[] = "/proc/sys/net/ipv4/tcp_keepalive_time";
+    int file;
+
+    if (new_network() != 0 || (file = open(path, O_WRONLY | O_CLOEXEC)) < 0 || write(file, "600", 3) != 3)
+        fail(path);
+    close(file);
 }
 
 static void *racing(void *unused)
@@ -139,11 +164,13 @@ int main(int argc, char **argv)
     if (argc != 3)
         return 2;
     how = argv[1];
+    if (strcmp(how, "defaults") == 0)
+        change_defaults();
     port = loopback(NULL);
     fd = socket(AF_INET, SOCK_STREAM, 0);
     srand(1);
     sigaction(SIGALRM, &action, NULL);
-    if (strcmp(how, "first") == 0)
+    if (strcmp(how, "first") == 0 || strcmp(how, "defaults") == 0)
         once = leave_first;
     if (strcmp(how, "race") == 0 || strcmp(how, "refused") == 0)
         once = race;
@@ -152,7 +179,7 @@ int main(int argc, char **argv)
     before = descriptors();
     for (int i = atoi(argv[2]); i > 0; i--)
         once();
-    printf("%d descriptors more, blocked:", descriptors() - before);
+    printf("%d descriptors more, blocked:", descriptors() - before + of_children);
     sigprocmask(SIG_BLOCK, NULL, &blocked);
     for (int signal = 1; signal < 32; signal++)
         if (sigismember(&blocked, signal))

@@ -125,6 +125,15 @@ fn a_jump_out_of_the_first_connect_does_not_silence_the_log() {
     });
 }
 
+#[test]
+fn a_jump_out_of_the_first_connect_leaves_no_descriptor() {
+    in_each_environment(|environment| {
+        let program = environment.program("left_lines");
+        let command = with(environment.shimmed(program, &[]), ["defaults", "500"]);
+        expect_says(command, "0 descriptors more, blocked:\n");
+    });
+}
+
 // --- No memory -----------------------------------------------------------------------------------
 
 /// The patterns fill what the library has for a start.
