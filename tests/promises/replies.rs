@@ -9,7 +9,9 @@ use crate::harness::lab::LAB;
 use crate::harness::run::{expect_says, output, with};
 use crate::harness::scratch::text;
 use crate::harness::strace::traced;
-use crate::harness::{Environment, Scratch, expect, in_each_environment, on_this_machine};
+use crate::harness::{
+    Environment, Scratch, expect, in_each_architecture, in_each_environment, on_this_machine, skip,
+};
 
 /// What `receive.c` wants where dual.example.com is not listed, and where it is.
 #[derive(Clone, Copy)]
@@ -20,10 +22,19 @@ enum Wanted {
 
 /// Runs `receive.c`, or one of its cases, and expects of each what it wants.
 #[track_caller]
-fn expect_received(mut command: Command, wanted: Wanted) {
+fn expect_received(command: Command, wanted: Wanted) {
+    expect_received_but(command, wanted, &[]);
+}
+
+/// The same, without these cases.
+#[track_caller]
+fn expect_received_but(mut command: Command, wanted: Wanted, but: &[String]) {
     let lines = output(&mut command);
     for line in lines.lines() {
         let parts: Vec<_> = line.split('\t').collect();
+        if but.iter().any(|case| case == parts[0]) {
+            continue;
+        }
         expect(format!("{command:?}: {}", parts[0]), parts[3], parts[wanted as usize]);
     }
     let least = if command.get_args().any(|argument| argument == "TCP") { 1 } else { 40 };
@@ -32,7 +43,7 @@ fn expect_received(mut command: Command, wanted: Wanted) {
 
 #[test]
 fn every_call_receives_a_listed_hosts_reply_without_ipv6_addresses() {
-    in_each_environment(|environment| {
+    in_each_architecture(|environment| {
         expect_listed(environment);
         let variants = [environment.with_64_bit_times(), environment.with_old_stack()];
         variants.iter().flatten().for_each(expect_listed);
@@ -43,8 +54,26 @@ fn every_call_receives_a_listed_hosts_reply_without_ipv6_addresses() {
 fn expect_listed(environment: &Environment) {
     let program = environment.program("receive");
     let settings = [("IPV4_ONLY", "dual.example.com")];
-    expect_received(environment.bare(&program), Wanted::Bare);
-    expect_received(environment.shimmed(&program, &settings), Wanted::Listed);
+    let wrong = if environment.is_emulated() { wrong_under_qemu(environment) } else { Vec::new() };
+    if wrong.is_empty() {
+        expect_received(environment.bare(&program), Wanted::Bare);
+    }
+    expect_received_but(environment.shimmed(&program, &settings), Wanted::Listed, &wrong);
+}
+
+/// The cases of `receive.c` that qemu gets wrong without the library: bad addresses, and where programs have a 64-bit
+/// `time_t` on 32 bits, recvmmsg(2).
+fn wrong_under_qemu(environment: &Environment) -> Vec<String> {
+    const MOST: usize = 9;
+    let lines = output(&mut environment.bare(environment.program("receive")));
+    let cases = lines.lines().map(|line| line.split('\t').collect::<Vec<_>>());
+    let wrong = cases.filter(|case| case[3] != case[Wanted::Bare as usize]);
+    let wrong: Vec<_> = wrong.map(|case| case[0].to_owned()).collect();
+    assert!(wrong.len() <= MOST, "{environment}: at most {MOST} are expected: {wrong:?}");
+    for case in &wrong {
+        skip(environment, format!("qemu is wrong without the library: {case}"));
+    }
+    wrong
 }
 
 #[test]
@@ -132,7 +161,7 @@ fn a_first_recv_waits_for_no_lock() {
 /// What `resolv.c` says of a name; the name of a host with IPv4 addresses alone gives what is wanted.
 #[test]
 fn libresolv_answers_for_a_listed_host_as_for_one_with_ipv4_only() {
-    in_each_environment(|environment| {
+    in_each_architecture(|environment| {
         expect_answered(environment);
         environment.with_old_stack().iter().for_each(expect_answered);
     });
@@ -174,7 +203,9 @@ fn expect_answered(environment: &Environment) {
         let lines = text.lines().filter(|line| line.contains(" 255 in 60: "));
         lines.map(|line| line.split(", ").next().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert!(cut(&bare_dual).iter().all(|line| line.ends_with("length 60")), "{bare_dual}");
+    // musl 1.2.5 gives the length of the whole answer.
+    let is_full = |line: &String| ["length 60", "length 78"].iter().any(|end| line.ends_with(end));
+    assert!(cut(&bare_dual).iter().all(is_full), "{bare_dual}");
     expect("a cut answer's length", cut(&seen), cut(&bare_dual));
 }
 
