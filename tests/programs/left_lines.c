@@ -124,7 +124,7 @@ static void leave_first(void)
 static void change_defaults(void)
 {
     static const char path[] = "/proc/sys/net/ipv4/tcp_keepalive_time";
-    int file;
+    int file = -1;
 
     if (new_network() != 0 || (file = open(path, O_WRONLY | O_CLOEXEC)) < 0 || write(file, "600", 3) != 3)
         fail(path);

@@ -128,9 +128,12 @@ fn a_jump_out_of_the_first_connect_does_not_silence_the_log() {
 #[test]
 fn a_jump_out_of_the_first_connect_leaves_no_descriptor() {
     in_each_environment(|environment| {
-        let program = environment.program("left_lines");
-        let command = with(environment.shimmed(program, &[]), ["defaults", "500"]);
-        expect_says(command, "0 descriptors more, blocked:\n");
+        let scratch = Scratch::new();
+        let path = scratch.join("log");
+        let settings = [DEBUG, ("LOG_FILE", text(&path))];
+        let program = environment.shimmed(environment.program("left_lines"), &settings);
+        expect_says(with(program, ["defaults", "500"]), "0 descriptors more, blocked:\n");
+        log::expect_lines(&path, 500);
     });
 }
 
