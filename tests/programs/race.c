@@ -154,6 +154,8 @@ static struct duty {
 
 enum { DUTIES = sizeof duties / sizeof *duties, THREADS = 200 };
 
+static pthread_barrier_t end;
+
 static void *worker(void *argument)
 {
     struct duty *duty = argument;
@@ -162,6 +164,8 @@ static void *worker(void *argument)
         duty->done += duty->once();
         usleep(1000); /* or the many keep the few from the processors */
     }
+    /* A thread that ends takes glibc's lock of the resolver's settings, which a child forked just then would wait for. */
+    pthread_barrier_wait(&end);
     return NULL;
 }
 
@@ -179,6 +183,7 @@ int main(int argc, char **argv)
     if (home < 0)
         fail("/proc/self/ns/net");
     changing();
+    pthread_barrier_init(&end, NULL, THREADS);
     before = descriptors();
     for (struct duty *duty = duties; duty < duties + DUTIES; duty++)
         for (int i = 0; i < duty->threads; i++)
