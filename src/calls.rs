@@ -43,7 +43,7 @@ const SOCKETCALL: Option<c_long> = {
 
 // --- Memory, files, users, time ------------------------------------------------------------------------
 
-/// New memory from the kernel, at any address (mmap(2)); null if there is none.
+/// New memory from the kernel, at any address (mmap(2)); null if the kernel refuses it.
 pub fn map(size: usize) -> *mut u8 {
     let access = (libc::PROT_READ | libc::PROT_WRITE).cast_unsigned() as usize;
     let kind = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).cast_unsigned() as usize;

@@ -172,7 +172,7 @@ static LOADER: AtomicU64 = AtomicU64::new(0);
 static SINCE: AtomicI64 = AtomicI64::new(0);
 /// The number of loads that have ended. Other threads wait for it to change.
 static LOADS: AtomicU32 = AtomicU32::new(0);
-/// The descriptor that the loader has open, and would leave open if a handler jumped out; -1 if there is none.
+/// The descriptor that the loader has open, and would leave open if a handler jumped out; -1 if no file is open.
 static LEFT_FILE: AtomicI32 = AtomicI32::new(-1);
 /// The same for the memory of the text, with its size.
 static LEFT_TEXT: AtomicPtr<u8> = AtomicPtr::new(null_mut());

@@ -210,7 +210,7 @@ pub fn directory(buffer: &mut [u8]) -> &[u8] {
     path.filter(|path| path.starts_with(b"/")).unwrap_or_default()
 }
 
-/// The target of a symbolic link (readlink(2)); empty if there is none, or the buffer is too small.
+/// The target of a symbolic link (readlink(2)); empty if the link cannot be read, or the buffer is too small.
 pub fn link_target<'a>(link: &CStr, buffer: &'a mut [u8]) -> &'a [u8] {
     // SAFETY: a C string; the pointer and the length are those of one slice.
     let length = unsafe {

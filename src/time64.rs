@@ -68,23 +68,23 @@ hook64! {
 /// A time with two words of 64 bits, which the hooks do not read.
 type Timespec64 = c_void;
 
-hook64! {
-    __recvmmsg64(
-        socket: c_int, vector: *mut mmsghdr, length: c_uint, flags: c_int, timeout: *mut Timespec64
-    ) -> c_int => recvmmsg64_without_ipv6,
-    |real| {
-        let call = move || real(socket, vector, length, flags, timeout);
-        replies::filter_messages(call, socket, vector, length, flags)
-    }
+/// recvmmsg(2), which has a name of its own in each libc.
+macro_rules! recvmmsg64 {
+    ($($name:ident => $hook:ident),+) => {
+        $(hook64! {
+            $name(
+                socket: c_int, vector: *mut mmsghdr, length: c_uint, flags: c_int, timeout: *mut Timespec64
+            ) -> c_int => $hook,
+            |real| {
+                let call = move || real(socket, vector, length, flags, timeout);
+                replies::filter_messages(call, socket, vector, length, flags)
+            }
+        })+
+    };
 }
 
-// musl's name for the same function.
-hook64! {
-    __recvmmsg_time64(
-        socket: c_int, vector: *mut mmsghdr, length: c_uint, flags: c_int, timeout: *mut Timespec64
-    ) -> c_int => recvmmsg_time64_without_ipv6,
-    |real| {
-        let call = move || real(socket, vector, length, flags, timeout);
-        replies::filter_messages(call, socket, vector, length, flags)
-    }
+// The first is glibc's, the second musl's.
+recvmmsg64! {
+    __recvmmsg64 => recvmmsg64_without_ipv6,
+    __recvmmsg_time64 => recvmmsg_time64_without_ipv6
 }

@@ -155,7 +155,7 @@ impl Library {
         self
     }
 
-    /// The file that the loader of a program takes: the one for its architecture, or the first if there is none.
+    /// The file that the loader of a program takes: the one for its architecture, or else the first.
     pub fn file_in(&self, program: &Program) -> PathBuf {
         let Some(elf) = &program.elf else {
             // A script that /bin/sh runs, or a program that cannot be read.

@@ -16,7 +16,7 @@ use crate::output::{Failure, status};
 /// Finds the file that execvp(3) would run.
 ///
 /// # Errors
-/// The reason why there is none, with its exit status.
+/// The reason why no file can be run, with the exit status.
 pub fn find(name: &OsStr, path: &OsStr) -> Result<PathBuf, Failure> {
     let shown = name.display();
     if name.is_empty() {

@@ -458,7 +458,7 @@ fn where_no_program_may_be_stopped_the_network_is_tried_all_the_same() {
     for line in ["loaded      yes, by /usr/bin/true\n", "with        198.51.100.2 (", BLACK_HOLE] {
         assert!(report.contains(line), "{line:?} in {report}");
     }
-    // Where there is none that may run unasked, the command itself looks the host up.
+    // If no program may run without being asked for, the command itself looks the host up.
     let (code, report, last) = refused("/no/such", &["--ipv4-only", "*"]);
     let pin = "put '198.51.100.2 dual.example.com' into the program's /etc/hosts, as docker run --add-host \
                dual.example.com:198.51.100.2 does";

@@ -21,6 +21,11 @@ pub fn released() -> impl Iterator<Item = Architecture> {
     architectures().filter(|architecture| architecture.has("release"))
 }
 
+/// Those whose library is beside that of an architecture.
+pub fn beside(architecture: Architecture) -> impl Iterator<Item = Architecture> {
+    released().filter(move |one| one.get("beside") == architecture.name())
+}
+
 impl Architecture {
     /// The row of this machine.
     pub fn here() -> Self {

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 
 use super::docs::{MANUAL, file};
 use super::{Manifest, command, documents, done, files, sh, stderr};
-use crate::harness::architecture::{Architecture, released};
+use crate::harness::architecture::{Architecture, beside};
 use crate::harness::{ROOT, Scratch, expect};
 
 const DROP_IN: &str = "examples/systemd/egress-shim.conf";
@@ -25,11 +25,10 @@ fn install(destination: &Scratch, arguments: &[&str]) -> Command {
 /// with a slash).
 fn libraries(below: &str) -> Vec<String> {
     let here = Architecture::here();
-    let narrow = || released().filter(|one| one.get("beside") == here.name());
-    let links = iter::once(here).chain(narrow()).flat_map(|one| one.get("links").split(','));
+    let links = iter::once(here).chain(beside(here)).flat_map(|one| one.get("links").split(','));
     let links = links.filter(|link| *link != "-");
     let links = links.map(|link| format!("777 {below}{link}/libegress_shim.so"));
-    links.chain(narrow().map(|_| format!("644 {below}lib32/libegress_shim.so"))).collect()
+    links.chain(beside(here).map(|_| format!("644 {below}lib32/libegress_shim.so"))).collect()
 }
 
 /// A command that must fail with these words on standard error.

@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use super::{command, documents, done, files, sh};
-use crate::harness::architecture::{Architecture, released};
+use crate::harness::architecture::{Architecture, beside, released};
 use crate::harness::environment::preload;
 use crate::harness::run::{run, stderr, stdout};
 use crate::harness::{Environment, ROOT, Scratch, expect};
@@ -56,11 +56,6 @@ fn platform(architecture: Architecture) -> (&'static str, &'static str) {
 /// The directory of its library where those of both word sizes have theirs, with a slash.
 fn directory(architecture: Architecture) -> &'static str {
     if architecture.has("beside") { "lib32/" } else { "" }
-}
-
-/// Those whose library is beside that of an architecture.
-fn beside(architecture: Architecture) -> impl Iterator<Item = Architecture> {
-    released().filter(move |one| one.get("beside") == architecture.name())
 }
 
 /// The library and the links to it, as files in a directory (a path that ends with a slash).

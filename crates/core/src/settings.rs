@@ -17,7 +17,7 @@ use crate::allowlist::{Allowlist, OutOfMemory, Source};
 pub struct Row {
     /// The environment variable.
     pub variable: &'static str,
-    /// The command's option that sets it, with its dashes; empty if there is none.
+    /// The command's option that sets it, with its dashes; empty if no option sets it.
     pub option: &'static str,
     /// The kind of its value.
     pub kind: ValueKind,
