@@ -10,6 +10,7 @@ use std::fs;
 use std::hash::BuildHasher;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Instant;
 
 use egress_shim_harness::Environment;
@@ -176,16 +177,24 @@ fn lookups(environment: &Environment) {
 fn starts(environment: &Environment) {
     heading("start and end of an empty program", "ns");
     let program = &environment.program("empty");
-    let empty = &environment.shared_library("empty_library");
-    let built = &Environment::here();
-    let shimmed = |settings: Settings| move || environment.shimmed(program, settings);
+    let empty = &installed(&environment.shared_library("empty_library"));
+    let other = &installed(Path::new(LIBKEEPALIVE));
+    let [shipped, built] = &[Environment::shipped(), Environment::here()].map(|mut environment| {
+        environment.library = installed(&environment.library);
+        environment
+    });
+    let shimmed = |settings: Settings| move || shipped.shimmed(program, settings);
     compare(
         500,
         wall_clock,
         &[
             side("nothing preloaded", || environment.bare(program)),
             side("an empty library", || preloaded(environment, program, empty)),
-            side("libkeepalive", || libkeepalive(environment, program)),
+            side("libkeepalive", || {
+                let mut command = libkeepalive(environment, program);
+                command.env("LD_PRELOAD", other);
+                command
+            }),
             side("egress-shim, two settings", shimmed(TWO_SETTINGS)),
             side("egress-shim, ten hosts", shimmed(TEN_HOSTS)),
             side("egress-shim, EGRESS_SHIM=off", shimmed(OFF)),
@@ -263,6 +272,17 @@ fn preloaded(environment: &Environment, program: &Path, library: &Path) -> Comma
     let mut command = environment.bare(program);
     command.env("LD_PRELOAD", library);
     command
+}
+
+/// A copy of a library, as an installation makes it. The time that the kernel takes to map a file depends on how and when
+/// the file was written, so the libraries that are compared are all copied now.
+fn installed(library: &Path) -> PathBuf {
+    static COPIES: AtomicU32 = AtomicU32::new(0);
+    let number = COPIES.fetch_add(1, Relaxed);
+    let copy = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("installed-{number}.so"));
+    let _ = fs::remove_file(&copy);
+    fs::copy(library, &copy).unwrap_or_else(|error| panic!("{}: {error}", library.display()));
+    copy
 }
 
 /// A file of so many patterns.

@@ -26,8 +26,8 @@
 //! | `complaints` | complaints about invalid settings, on standard error |
 //! | `logging` | one line, one write |
 //! | `memory` | the library's own memory |
-//! | `next` | the next definition of an interposed symbol |
-//! | `portable` | functions of the shipped file that some libc lacks |
+//! | `portable` | functions of the shipped file that some libc lacks, or that no start needs |
+//! | `next` | the next definition of a symbol |
 //! | `calls` | the system calls that are not the same on every architecture |
 //! | `stack` | the stack as the compiler assumes it, on i386 |
 //! | `process` | the host process: errno, environment, privileges, libc, cancellation, files |

@@ -350,6 +350,9 @@ const NEVER: i64 = i64::MAX;
 
 /// Reads a small list file at load. The first lookup reports problems. Returns the path for that lookup, which stays
 /// right if the program changes its directory.
+///
+/// Not inlined: the buffers would cost a start without a list file a page of the stack.
+#[inline(never)]
 pub fn read_at_load(path: &'static [u8]) -> &'static [u8] {
     let path = absolute(path);
     IS_REMOTE.store(process::is_on_remote_fs(path), Relaxed);

@@ -280,6 +280,9 @@ struct LogFile {
 impl LogFile {
     /// Opens the log file to append to. If the path stands for a descriptor of the program, that descriptor is used.
     /// Opening the path would keep open, for instance, a pipe whose end the program's parent waits for.
+    ///
+    /// Not inlined: the buffer would cost a start without a log file a page of the stack.
+    #[inline(never)]
     fn open(path: &[u8]) -> Result<Self, Errno> {
         if let Some(descriptor) = descriptor_of(path) {
             let sink = Sink::of(descriptor).ok_or(Errno(libc::EBADF))?;

@@ -1,4 +1,4 @@
-//! The next definition of an interposed symbol: what `dlsym(RTLD_NEXT)` finds, found without a lock.
+//! The next definition of a symbol: what `dlsym(RTLD_NEXT)` finds, found without a lock.
 //!
 //! dlsym(3) takes the loader's lock, and dlopen(3) holds that lock while a library's constructors run. A
 //! function that the program may call in a signal handler, or in a child of vfork(2), cannot wait for

@@ -1,13 +1,16 @@
 //! Functions that the shipped file brings along, because some libcs lack them or have them in a library that is not
 //! always loaded. They are compiled only with `--cfg portable`, which `scripts/build-portable` passes.
 //!
-//! The linker binds the calls of `NAME` to `__wrap_NAME` here (`--wrap=NAME`), and its version script
-//! exports nothing of this.
+//! The linker binds the calls of `NAME` to `__wrap_NAME` here, for each line `wrapped NAME` of tests/elf.golden, and its
+//! version script exports nothing of this.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::ptr;
 
-use crate::process::weak;
+use libc::{addrinfo, clockid_t, size_t, ssize_t, timespec};
+
+use crate::next::Next;
+use crate::process::{self, weak};
 
 // --- dlsym -------------------------------------------------------------------------------------------
 
@@ -103,10 +106,40 @@ mod ehabi {
     );
 }
 
+// --- Functions that no start needs ---------------------------------------------------------------------
+//
+// Each symbol that the loader must look up costs every start, so these are looked up when they are first called.
+
+macro_rules! looked_up_when_called {
+    ($($wrapper:ident: $name:literal ($($argument:ident: $type:ty),*) -> $result:ty;)*) => {
+        $(
+            /// libc's function, or that of a library between this one and libc.
+            ///
+            /// # Safety
+            /// As for that function.
+            #[unsafe(no_mangle)]
+            unsafe extern "C" fn $wrapper($($argument: $type),*) -> $result {
+                static REAL: Next<unsafe extern "C" fn($($type),*) -> $result> = Next::new($name);
+                // SAFETY: every libc has a function of that name and type, and the arguments are the caller's own.
+                unsafe { REAL.get()($($argument),*) }
+            }
+        )*
+    };
+}
+
+looked_up_when_called! {
+    __wrap_clock_gettime: c"clock_gettime" (clock: clockid_t, time: *mut timespec) -> c_int;
+    __wrap_freeaddrinfo: c"freeaddrinfo" (list: *mut addrinfo) -> ();
+    __wrap___h_errno_location: c"__h_errno_location" () -> *mut c_int;
+    __wrap___res_state: c"__res_state" () -> *mut c_void;
+    __wrap_abort: c"abort" () -> !;
+    __wrap_write: c"write" (descriptor: c_int, bytes: *const c_void, size: size_t) -> ssize_t;
+}
+
 // --- Functions that a panic would call ------------------------------------------------------------------
 //
-// No panic is left, but the code of panics is still linked, and each symbol that the loader must look up costs every
-// start. With these two functions instead, a panic would print its message without a backtrace.
+// No panic is left, but the code of panics is still linked. With these functions, a panic would print its message
+// without a backtrace.
 
 #[unsafe(no_mangle)]
 extern "C" fn __wrap_getenv(_name: *const c_char) -> *mut c_char {
@@ -116,6 +149,11 @@ extern "C" fn __wrap_getenv(_name: *const c_char) -> *mut c_char {
 #[unsafe(no_mangle)]
 extern "C" fn __wrap_getcwd(_buffer: *mut c_char, _size: usize) -> *mut c_char {
     ptr::null_mut()
+}
+
+#[unsafe(no_mangle)]
+extern "C" fn __wrap_gettid() -> c_int {
+    process::thread_id()
 }
 
 // --- Atomics -----------------------------------------------------------------------------------------

@@ -148,8 +148,9 @@ fn number_of(call: libc::c_long) -> c_int {
 
 /// Ends the process at once. Nothing of the program runs any more: no destructor, no `atexit` handler.
 pub fn exit(status: c_int) -> ! {
-    // SAFETY: _exit(2) takes a number.
-    unsafe { libc::_exit(status) }
+    // SAFETY: exit_group(2) takes a number.
+    unsafe { libc::syscall(libc::SYS_exit_group, status) };
+    std::process::abort()
 }
 
 /// Whether the process is set-user-ID, set-group-ID or has file capabilities (`AT_SECURE`, getauxval(3)). Its

@@ -35,6 +35,7 @@
 //! | promise | file |
 //! |---|---|
 //! | the file loads everywhere | `shipping/elf.rs` |
+//! | a start touches few pages of it | `shipping/start.rs` |
 //! | programs that it cannot help run as without it | `shipping/foreign.rs` |
 //! | a release is whole, sound, and the same from the same sources | `shipping/release.rs` |
 //! | installing, systemd, Kubernetes | `shipping/install.rs` |

@@ -277,14 +277,19 @@ fn a_preload_behind_is_found_however_it_is_linked() {
     });
 }
 
-/// musl has libc in front of such a library, and dlsym(3) finds nothing behind it.
+/// musl has libc in front of such a library, and dlsym(3) finds nothing behind it. In a namespace of dlmopen(3) the
+/// loader's list that a library sees is another one than its own.
 #[test]
-fn a_library_that_dlopen_has_loaded_finds_the_functions_of_libc() {
+fn a_library_that_the_program_opens_itself_finds_libcs_functions() {
     in_each_environment(|environment| {
         let program = environment.program("opened");
         let library = text(&environment.library);
-        let seen = output(&mut with(environment.bare(&program), [library]));
-        expect("what it connects with", &*seen, "keepalive on 60/60/5, received x\n");
+        for how in ["dlopen", "dlmopen"] {
+            let mut command = with(environment.bare(&program), [how, library]);
+            let seen = output(command.env("EGRESS_SHIM_IPV4_ONLY", "localhost"));
+            let wanted = "keepalive on 60/60/5, received x, localhost IPv4\n";
+            expect(format!("{how}: what it gets"), &*seen, wanted);
+        }
     });
 }
 

@@ -9,6 +9,7 @@ mod install;
 mod places;
 mod release;
 mod scripts;
+mod start;
 mod system;
 
 use std::io::Write;
