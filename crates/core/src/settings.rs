@@ -597,10 +597,20 @@ enum Unit {
     Probes,
 }
 
+impl Key {
+    /// A number that is valid for the key.
+    fn parse(&self, text: &[u8]) -> Option<c_int> {
+        parse_number(text, self.unit).filter(|number| (1..=self.most).contains(number))
+    }
+}
+
+/// The key that a number without a key probably means.
+const IDLE: Key = Key { name: "idle", unit: Unit::Seconds, most: 32767 };
+
 /// The keys, in the order of [`parse_keepalive`]'s values. The limits are `MAX_TCP_KEEPIDLE`, `MAX_TCP_KEEPINTVL` and
 /// `MAX_TCP_KEEPCNT` in the kernel's include/net/tcp.h; `TCP_USER_TIMEOUT` is an int of milliseconds.
 static KEYS: [Key; 4] = [
-    Key { name: "idle", unit: Unit::Seconds, most: 32767 },
+    IDLE,
     Key { name: "interval", unit: Unit::Seconds, most: 32767 },
     Key { name: "count", unit: Unit::Probes, most: 127 },
     Key { name: "user-timeout", unit: Unit::Seconds, most: c_int::MAX / 1000 },
@@ -636,8 +646,7 @@ fn parse_keepalive(value: &[u8], report: Report<'_>) -> Option<Keepalive> {
             report_invalid(report, &KEEPALIVE, part, &must, &"ignoring this part");
             continue;
         };
-        let parsed =
-            parse_number(number, key.unit).filter(|number| (1..=key.most).contains(number));
+        let parsed = key.parse(number);
         let instead = &InUse(given.map_or(default, |given| given.or(default)));
         if given.is_some() {
             let must = format_args!("{} must be given once", key.name);
@@ -723,7 +732,8 @@ impl fmt::Display for NoKeepalivePart<'_> {
             return f
                 .write_str("on and off must stand alone; enforce by itself switches keepalive on");
         }
-        if parse_number(part, Unit::Seconds).is_some() {
+        // 1 and 0 are words for on and off elsewhere.
+        if parse_switch(part).is_none() && IDLE.parse(part).is_some() {
             return write!(f, "must have a key; did you mean idle={}?", Escaped(part));
         }
         let end = part.iter().position(|byte| !byte.is_ascii_alphabetic() && *byte != b'-');
@@ -738,7 +748,7 @@ impl fmt::Display for NoKeepalivePart<'_> {
             .min_by_key(|(_, distance)| *distance)
             .map(|(key, _)| key);
         match (nearest, value) {
-            (Some(key), Some(value)) if parse_number(value, key.unit).is_some() => {
+            (Some(key), Some(value)) if key.parse(value).is_some() => {
                 write!(f, "did you mean {}={}?", key.name, Escaped(value))
             }
             (Some(key), None) if rest.is_empty() => {
@@ -1185,6 +1195,12 @@ mod tests {
             ("intervals = 5", "did you mean interval=5?"),
             ("count", "count needs a value, as in count=60"),
             ("nonsense", part),
+            // No line advises what is invalid itself, or a probe each second to those who mean on.
+            ("1", part),
+            ("0", part),
+            ("99999", part),
+            ("idle:0", part),
+            ("conut=128", part),
             (
                 "idle=x",
                 "idle must be a whole number of seconds from 1 to 32767, as in 60, 60s or 1m",
