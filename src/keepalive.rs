@@ -749,6 +749,7 @@ mod tests {
                 assert_eq!(known_namespace(cookie + 1), None, "another one");
             }
         }
+        assert!(CHANGED.load(Relaxed), "some were changed, although not those of the last one");
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::sync::atomic::{
 };
 
 use egress_shim_core::allowlist::{self, Allowlist};
-use egress_shim_core::settings::{self, LARGEST_FILE, Problem, Report, Settings};
+use egress_shim_core::settings::{self, Escaped, LARGEST_FILE, Problem, Report, Settings};
 use once_cell::race::OnceRef;
 
 use crate::complaints::Complaints;
@@ -661,7 +661,7 @@ fn load_changed(settings: &Settings<'static>, path: &[u8], version: u64, own: Lo
                     SEEN.store(version, Relaxed);
                     LOADED.store(true, Release);
                     WARNED.store(false, Relaxed);
-                    logging::info!("{}: the list has changed and is in force", path.escape_ascii());
+                    logging::info!("{}: the list has changed and is in force", Escaped(path));
                 }
                 Ok(()) => SEEN.store(version, Relaxed),
                 // There may be enough memory later.
@@ -690,7 +690,7 @@ fn warn(path: &[u8], failure: Failure) {
         logging::warning!(
             "{}: {}: {failure}; {KEEPING}",
             settings::IPV4_ONLY_FILE.variable,
-            path.escape_ascii()
+            Escaped(path)
         );
     }
 }
@@ -699,6 +699,7 @@ fn warn(path: &[u8], failure: Failure) {
 mod tests {
     use super::*;
     use std::ffi::c_int;
+    use std::io::Write;
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -784,6 +785,21 @@ mod tests {
                 assert!(lists_name("both.test"), "it is on the list whenever that is whole");
             }
         });
+    }
+
+    #[test]
+    fn a_list_that_grows_by_a_name_at_a_time_leaves_little_memory_behind() {
+        let _turn = TURN.lock();
+        let mut last = spare(1).expect("there is memory");
+        let mut left = 0;
+        for words in last.words.len()..last.words.len() + 2000 {
+            let next = spare(words).expect("there is memory");
+            if !ptr::eq(last, next) {
+                left += last.words.len();
+                last = next;
+            }
+        }
+        assert!(left < last.words.len(), "{left} words left, {} in use", last.words.len());
     }
 
     #[test]
@@ -895,6 +911,57 @@ mod tests {
     }
 
     #[test]
+    fn who_has_loaded_the_list_does_not_stay_the_loader() {
+        let _turn = TURN.lock();
+        for is_remote in [true, false] {
+            IS_REMOTE.store(is_remote, Relaxed);
+            let mut builds = 0;
+            as_loader(|own| build(own, || builds += 1));
+            assert_eq!((builds, LOADER.load(Relaxed)), (1, 0), "remote: {is_remote}");
+        }
+    }
+
+    #[test]
+    fn what_a_late_thread_has_open_stays_until_the_thread_is_gone() {
+        let _turn = TURN.lock();
+        let mut pipe = [0; 2];
+        // SAFETY: an array of two.
+        assert_eq!(unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_NONBLOCK) }, 0);
+        let mut byte = [0_u8];
+        // SAFETY: a local of one byte.
+        let mut is_open = || unsafe { libc::read(pipe[0], byte.as_mut_ptr().cast(), 1) } != 0;
+        let load_after = |thread| {
+            let process = process::id().cast_unsigned();
+            LEFT_FILE.store(pipe[1], Release);
+            SINCE.store(process::milliseconds() - LONGEST_READ, Relaxed);
+            LOADER.store(Loader::Thread { process, thread, may_leave: true }.pack(), Release);
+            let mut loads = 0;
+            as_loader(|_| loads += 1);
+            assert_eq!((loads, LOADER.load(Relaxed)), (1, 0), "it is loaded, and nobody loads");
+        };
+        let late = thread::scope(|scope| {
+            let (tell, told) = std::sync::mpsc::channel();
+            let (end, ended) = std::sync::mpsc::channel::<()>();
+            scope.spawn(move || {
+                let _ = tell.send(process::thread_id().cast_unsigned());
+                let _ = ended.recv();
+            });
+            let late = told.recv().expect("the thread lives");
+            load_after(late);
+            assert!(is_open(), "the late thread may still come back and close it");
+            drop(end);
+            late
+        });
+        while process::has_thread(process::id(), late) {
+            thread::yield_now();
+        }
+        load_after(late);
+        assert!(!is_open(), "nobody else will close it");
+        // SAFETY: this test's own.
+        unsafe { libc::close(pipe[0]) };
+    }
+
+    #[test]
     fn what_the_loader_has_read_and_freed_is_not_left_for_the_next() {
         let _turn = TURN.lock();
         let path = std::env::temp_dir().join(format!("egress-shim-read-{}", process::id()));
@@ -906,6 +973,53 @@ mod tests {
         free(text);
         assert!(LEFT_TEXT.load(Relaxed).is_null());
         std::fs::remove_file(&path).expect("it is this test's");
+    }
+
+    /// On a file system that hangs, the thread that looks is the only one that waits. If the file system answers, changes
+    /// are seen as soon as on a local one.
+    #[test]
+    fn on_a_remote_file_system_nobody_looks_while_another_thread_may_wait() {
+        let _turn = TURN.lock();
+        let path = std::env::temp_dir().join(format!("egress-shim-look-{}", process::id()));
+        std::fs::write(&path, "a.test").expect("there is room for a file");
+        let path: &str = path.to_str().expect("plain").to_owned().leak();
+        SEEN.store(read(path.as_bytes(), 100, false).expect("it is there").version, Relaxed);
+        let settings = Settings { ipv4_only_file: Some(path.as_bytes()), ..Settings::DEFAULT };
+        for (is_remote, most) in [(true, LONGEST_READ), (false, SECOND)] {
+            IS_REMOTE.store(is_remote, Relaxed);
+            NEXT.store(0, Relaxed);
+            let start = process::milliseconds();
+            assert!(is_time_to_look() && !is_time_to_look(), "one of two looks");
+            let during = NEXT.load(Relaxed) - start;
+            assert!(
+                (most..most + SECOND / 2).contains(&during),
+                "{during} ms, remote: {is_remote}"
+            );
+            look(&settings);
+            let after = NEXT.load(Relaxed) - start;
+            assert!((SECOND..2 * SECOND).contains(&after), "{after} ms, remote: {is_remote}");
+        }
+        std::fs::remove_file(path).expect("it is this test's");
+    }
+
+    #[test]
+    fn of_a_file_that_has_not_been_read_whole_nothing_is_in_force() {
+        // The kernel gives the size of a page for such a file, which then ends earlier.
+        const PATH: &[u8] = b"/sys/devices/system/cpu/possible";
+        let _turn = TURN.lock();
+        let Ok(page) = read(PATH, LARGEST_FILE, false) else {
+            return egress_shim_harness::skip("a file of sysfs", "there is none");
+        };
+        assert!(!page.is_whole, "{} bytes", page.bytes.len());
+        make_list(text("good.test"));
+        SEEN.store(1, Relaxed);
+        let settings = Settings { ipv4_only_file: Some(PATH), ..Settings::DEFAULT };
+        // A file that is new is left alone at the first look.
+        for _ in 0..2 {
+            look(&settings);
+        }
+        assert_eq!(SEEN.load(Relaxed), 1, "the next look reads it again");
+        assert!(lists_name("good.test"));
     }
 
     #[test]
@@ -926,9 +1040,16 @@ mod tests {
         std::fs::write(directory.join("new"), "cd").expect("it can be written");
         std::fs::rename(directory.join("new"), &path).expect("it can be renamed");
         seen.push(version());
+        // As a tool that copies the time of a file too.
+        thread::sleep(Duration::from_millis(50));
+        let file = std::fs::File::options().write(true).open(&path).expect("it can be opened");
+        let time = file.metadata().and_then(|status| status.modified()).expect("it has a time");
+        (&file).write_all(b"ef").expect("it can be written");
+        file.set_modified(time).expect("its time can be set");
+        seen.push(version());
         seen.sort_unstable();
         seen.dedup();
-        assert_eq!(seen.len(), 3);
+        assert_eq!(seen.len(), 4);
         std::fs::remove_dir_all(&directory).expect("it is this test's");
     }
 }

@@ -106,6 +106,21 @@ fn a_file_that_is_not_a_list_any_more_changes_nothing_but_one_warning() {
 }
 
 #[test]
+fn a_warning_about_a_list_with_a_long_path_is_whole() {
+    in_each_environment_at_once(|environment| {
+        let scratch = Scratch::new();
+        let deep = ["d"; 6].map(|d| d.repeat(240)).join("/");
+        let path = scratch.file(&format!("{deep}/list"), "one.test\n");
+        let actions = ["look", "one.test", "remove", text(&path), "sleep", "1100"];
+        let actions = [&actions[..], &["look", "one.test"]].concat();
+        let settings = [("IPV4_ONLY_FILE", text(&path))];
+        let errors = stderr(&run(&mut command(environment, &settings, &actions)));
+        let end = "...: No such file or directory; keeping the list as it was\n";
+        assert!(errors.lines().count() == 1 && errors.ends_with(end), "{errors}");
+    });
+}
+
+#[test]
 fn a_bad_list_that_is_made_good_again_takes_effect() {
     in_each_environment_at_once(|environment| {
         let mut actions = vec!["look", "one.test", "write", "LIST", "a..b\n"];
@@ -171,11 +186,14 @@ fn a_list_file_that_comes_later_takes_effect() {
     in_each_environment_at_once(|environment| {
         let scratch = Scratch::new();
         let list = scratch.text("list");
-        let actions =
-            ["look", "one.test", "replace", &list, "one.test", "until", "one.test", "IPv4"];
+        // A look at what is still missing says it no second time.
+        let actions = [["look", "one.test"], A_LOOK, ["look", "one.test"]].concat();
+        let later = ["replace", &list, "one.test", "until", "one.test", "IPv4"];
+        let actions = [&actions[..], &later].concat();
         let seen = said(&run(&mut command(environment, &[("IPV4_ONLY_FILE", &list)], &actions)));
-        assert!(seen.starts_with("one.test any\none.test IPv4\negress-shim: "), "{seen}");
-        expect("lines", seen.lines().count(), 3);
+        let wanted = "one.test any\none.test any\none.test IPv4\negress-shim: ";
+        assert!(seen.starts_with(wanted), "{seen}");
+        expect("lines", seen.lines().count(), 4);
     });
 }
 

@@ -143,6 +143,27 @@ fn a_list_that_cannot_be_opened_is_reported_once_and_loaded_later() {
 }
 
 #[test]
+fn a_wrong_pattern_of_the_variable_is_reported_once_by_two_loads() {
+    let scratch = Scratch::new();
+    let list = scratch.file("list", large(LISTED));
+    let settings = [("IPV4_ONLY", "a..b"), ("IPV4_ONLY_FILE", text(&list))];
+    let actions = ["look", LISTED, "sleep", "1100", "look", LISTED];
+    in_each_environment(|environment| {
+        let mut command = command(environment, &settings, &actions);
+        let next = environment.shared_library("next_getaddrinfo");
+        let faults = environment.shared_library("faults");
+        preload(&mut command, &[&environment.library, &next, &faults]);
+        // As above: the first load of the list fails.
+        command.envs([("FAULT_CALL", "open"), ("FAULT_AT", "3")]);
+        let output = run(command.env("FAULT_ERRNO", libc::EMFILE.to_string()));
+        expect("", stdout(&output), format!("{LISTED} any\n{LISTED} IPv4\n"));
+        let errors = stderr(&output);
+        let count = |words: &str| errors.lines().filter(|line| line.contains(words)).count();
+        expect(&errors, [count("a..b"), count("Too many open files")], [1, 1]);
+    });
+}
+
+#[test]
 fn a_list_that_finds_no_memory_is_reported_once_and_loaded_later() {
     let scratch = Scratch::new();
     let settings = [("IPV4_ONLY_FILE", long(&scratch))];
