@@ -730,6 +730,7 @@ fn write_utc(f: &mut impl Write, seconds: i64) -> fmt::Result {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::fd::AsRawFd;
 
     fn line(pieces: &[&str]) -> String {
         let mut line = Line::<LONGEST_LINE>::new();
@@ -822,6 +823,42 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn only_a_path_that_stands_for_a_descriptor_is_taken_for_one() {
+        for (path, wanted) in [
+            ("/dev/stdout", Some(1)),
+            ("/dev/stderr", Some(2)),
+            ("/dev/fd/7", Some(7)),
+            ("/proc/self/fd/12", Some(12)),
+            ("/dev/fd/+1", None),
+            ("/dev/fd/1x", None),
+            ("/dev/fd/", None),
+            ("/dev/fd/99999999999", None),
+            ("/tmp/dev/fd/1", None),
+            ("/dev/null", None),
+        ] {
+            assert_eq!(descriptor_of(path.as_bytes()), wanted, "{path}");
+        }
+    }
+
+    /// Opening any other file may wait, or have an effect of its own.
+    #[test]
+    fn only_a_regular_file_on_a_local_file_system_is_opened_again() {
+        let path = std::env::temp_dir().join(format!("egress-shim-log-{}", process::id()));
+        std::fs::write(&path, "").expect("there is room for a file");
+        for (path, wanted) in [
+            (path.to_str().expect("plain"), true),
+            ("/dev/null", false),
+            // A regular file, but one of the kernel's.
+            ("/proc/self/comm", false),
+        ] {
+            let file = std::fs::File::options().append(true).open(path).expect("it is there");
+            let reopening = Reopening::of(file.as_raw_fd());
+            assert_eq!(reopening.is_some(), wanted, "{path}: {reopening:?}");
+        }
+        std::fs::remove_file(&path).expect("it is this test's");
     }
 
     #[test]

@@ -9,7 +9,7 @@
  *     time NAME COUNT  prints what the first lookup costs and one of COUNT more, in nanoseconds
  *                      of this process: others may keep the machine busy
  *     connect          prints keepalive and the timings of a socket after connect
- *     cd DIRECTORY, directory NEW, root DIRECTORY, remove FILE, user ID, sleep MILLISECONDS
+ *     cd DIRECTORY, directory NEW, root DIRECTORY, remove FILE, user ID, group ID, sleep MILLISECONDS
  *     closefrom        closes every descriptor from 3 on
  *     restrict         has Landlock refuse every file from here on; prints whether it does
  *     write FILE TEXT      writes over what the file has, in place
@@ -368,6 +368,9 @@ int main(int count, char **arguments)
                 fail(what);
         } else if (strcmp(action, "user") == 0) {
             if (setgid((gid_t)atoi(what)) != 0 || setuid((uid_t)atoi(what)) != 0)
+                fail(what);
+        } else if (strcmp(action, "group") == 0) {
+            if (setgid((gid_t)atoi(what)) != 0)
                 fail(what);
         } else if (strcmp(action, "cd") == 0) {
             if (chdir(what) != 0)

@@ -179,6 +179,7 @@ fn a_log_whose_descriptor_the_program_closes_is_written_on() {
             (text(&path), &[][..], 3),
             (text(relative), &["cd", "/"], 3),
             (text(&path), &["user", "65534"], 2),
+            (text(&path), &["group", "65534"], 2),
             (text(&path), &["root", text(&root)], 2),
             (text(&path), &["remove", text(&path)], 0),
         ] {
