@@ -38,14 +38,7 @@ impl<F: Copy> Next<F> {
     /// `F` is the type of the functions of that name.
     pub unsafe fn get(&self) -> F {
         // SAFETY: this function's own contract.
-        unsafe {
-            self.or_else(|| {
-                behind(self.name, Hidden::Not)
-                    .or_else(|| from_loader(self.name))
-                    .or_else(|| in_front(self.name))
-            })
-        }
-        .unwrap_or_else(|| std::process::abort())
+        unsafe { self.or_else(anywhere) }.unwrap_or_else(|| std::process::abort())
     }
 
     /// The function, if one of the libraries that were loaded with the program has it.
@@ -53,8 +46,8 @@ impl<F: Copy> Next<F> {
     /// # Safety
     /// As for [`Self::get`].
     pub unsafe fn find(&self) -> Option<F> {
-        // SAFETY: this function's own contract. glibc before 2.34 would end the process if there is no such function.
-        unsafe { self.or_else(|| behind(self.name, Hidden::Not).or_else(|| in_front(self.name))) }
+        // SAFETY: this function's own contract.
+        unsafe { self.or_else(loaded_with_program) }
     }
 
     /// The function, if any library after this one has it now, even if only for old programs. It is not remembered,
@@ -72,9 +65,9 @@ impl<F: Copy> Next<F> {
     /// # Safety
     /// As for [`Self::get`].
     #[inline]
-    unsafe fn or_else(&self, search: impl FnOnce() -> Option<*mut c_void>) -> Option<F> {
+    unsafe fn or_else(&self, search: fn(&CStr) -> Option<*mut c_void>) -> Option<F> {
         if self.found.load(Relaxed).is_null() {
-            self.found.store(search().unwrap_or(null_mut()), Relaxed);
+            self.found.store(search(self.name).unwrap_or(null_mut()), Relaxed);
         }
         // SAFETY: this function's own contract.
         unsafe { self.known() }
@@ -105,6 +98,19 @@ pub const fn symbol(name: &'static str) -> &'static CStr {
 enum Hidden {
     Not,
     Too,
+}
+
+/// The next definition, wherever this library was loaded.
+#[cold]
+fn anywhere(name: &CStr) -> Option<*mut c_void> {
+    behind(name, Hidden::Not).or_else(|| from_loader(name)).or_else(|| in_front(name))
+}
+
+/// The next definition, if it was loaded with the program. The loader of glibc before 2.34 is not asked: it would end the
+/// process if there is none.
+#[cold]
+fn loaded_with_program(name: &CStr) -> Option<*mut c_void> {
+    behind(name, Hidden::Not).or_else(|| in_front(name))
 }
 
 /// The definition in the first library after this one that has the symbol.
