@@ -14,7 +14,7 @@ use std::slice;
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, ssize_t};
 
 use crate::calls::get_option;
-use crate::process::{Readable, in_own_frame, is_glibc, keeping_errno, random};
+use crate::process::{Readable, in_own_frame, is_glibc, keeping_errno, random, without_signals};
 use crate::{logging, memory};
 use egress_shim_core::dns::{self, Question};
 
@@ -410,26 +410,29 @@ unsafe fn filter_copy(
     if !is_of_own_resolver(socket, flags) {
         return None;
     }
-    let filter = |copy: &mut [u8], length| {
-        let copy = copy.get_mut(..length)?;
-        let filtered = filter_bytes(copy, &question, is_listed)?;
-        let mut rest: &[u8] = copy.get(..filtered)?;
+    let scatter = |message: &[u8]| {
+        let mut rest = message;
         // SAFETY: as above.
-        for part in unsafe { parts.bytes(filtered) } {
+        for part in unsafe { parts.bytes(message.len()) } {
             let (bytes, behind) = rest.split_at_checked(part.len())?;
             part.iter_mut().zip(bytes).for_each(|(to, from)| *to = *from);
             rest = behind;
         }
-        Some(filtered)
+        Some(message.len())
     };
-    if received > SMALL
-        && let Some(mut large) = memory::Scratch::new(received)
-    {
+    // The start alone shows whether it may be edited, because what is cut off may be an address.
+    let filtered = filter_bytes(small.get_mut(..length)?, &question, is_listed)?;
+    // A handler that jumped out meanwhile would leave the mapping. The list, which may take long, is loaded by now.
+    let filter_whole = |_| {
+        let mut large = memory::Scratch::new(received)?;
         let length = gather(large.bytes());
-        return filter(large.bytes(), length);
-    }
+        let whole = large.bytes().get_mut(..length)?;
+        let filtered = dns::filter(whole, &question, |_| true);
+        Some(filtered.and_then(|filtered| scatter(whole.get(..filtered)?)))
+    };
+    let whole = (received > SMALL).then(|| keeping_errno(|| without_signals(filter_whole)));
     // If there is no memory for the whole message, its end is cut off.
-    filter(&mut small, length)
+    whole.flatten().unwrap_or_else(|| scatter(small.get(..filtered)?))
 }
 
 /// The new length of a message if it is edited. All ways of receiving a reply come here.
@@ -662,6 +665,37 @@ mod tests {
             };
             assert_eq!((result, flags), (length.cast_signed(), 0), "result and flags, {size}");
             assert_eq!(buffer[12..29], filtered[12..29], "the question, in {size} bytes");
+        }
+    }
+
+    /// What is cut off its start may be an address, so the start alone does not tell.
+    #[test]
+    fn of_a_large_message_in_parts_only_ipv6_addresses_go() {
+        let address = |kind: u8, data: &[u8]| {
+            let length = u8::try_from(data.len()).expect("a short address");
+            [b"\xc0\x0c\0", &[kind][..], b"\0\x01\0\0\0\x3c\0", &[length], data].concat()
+        };
+        let count = SMALL / 16 + 10;
+        let any = |last: Vec<u8>, count: usize| {
+            let count = u16::try_from(count).expect("few").to_be_bytes();
+            let header = [b"\x12\x34\x84\x80\0\x01", &count[..], b"\0\0\0\0"].concat();
+            let addresses = address(1, &[192, 0, 2, 1]).repeat(SMALL / 16 + 10);
+            [header, b"\x07example\x03com\0\0\xff\0\x01".to_vec(), addresses, last].concat()
+        };
+        let filtered = any(vec![], count);
+        for reply in [filtered.clone(), any(address(28, &[1; 16]), count + 1)] {
+            let socket = with_datagrams(&[&reply]);
+            let mut buffer = vec![0; reply.len()];
+            let mut parts = parts_of(&mut buffer, 700);
+            let mut header = header(&mut parts);
+            let (header, descriptor) = (&raw mut header, socket.as_raw_fd());
+            // SAFETY: recvmsg(2) into a header.
+            let result = unsafe {
+                let call = || libc::recvmsg(descriptor, header, 0);
+                filter_message(call, descriptor, header, 0)
+            };
+            assert_eq!(result, filtered.len().cast_signed(), "of {}", reply.len());
+            assert_eq!(buffer[..filtered.len()], filtered);
         }
     }
 

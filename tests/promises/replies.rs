@@ -288,3 +288,15 @@ fn getent_shows_the_ipv4_address_of_a_listed_host() {
         expect("listed", seen(command(environment.shimmed(getent, &listed))), "198.51.100.2");
     });
 }
+
+/// A large reply in several parts is put together in a mapping. A thread may leave recvmsg at any moment.
+#[test]
+fn jumps_out_of_a_large_reply_in_parts_leave_no_memory_behind() {
+    in_each_environment(|environment| {
+        let program = environment.program("left_replies");
+        let wanted = |length| format!("memory stays, blocked:; received {length}\n");
+        expect_says(with(environment.bare(&program), ["500"]), &wanted(50434));
+        let listed = [("IPV4_ONLY", "dual.example.com")];
+        expect_says(with(environment.shimmed(&program, &listed), ["500"]), &wanted(34));
+    });
+}
