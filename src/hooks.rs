@@ -197,12 +197,26 @@ macro_rules! receiving {
                         replies::$filter(|| real($($argument),+), $($filtered),+)
                     }
                 }
+                /// Looks libc's function up in a frame that is gone again when libc runs: the first call of all may
+                /// be one in a signal handler, on a small stack.
+                #[cold]
+                #[inline(never)]
+                unsafe fn first($($argument: $type),+) -> $result {
+                    // SAFETY: as above.
+                    unsafe {
+                        match $next.find() {
+                            Some(real) if !replies::may_act() => real($($argument),+),
+                            _ => filtered($($argument),+),
+                        }
+                    }
+                }
                 // SAFETY: as above.
                 unsafe {
-                    if let Some(real) = $next.known() && !replies::may_act() {
-                        return real($($argument),+);
+                    match $next.known() {
+                        Some(real) if !replies::may_act() => real($($argument),+),
+                        Some(_) => filtered($($argument),+),
+                        None => first($($argument),+),
                     }
-                    filtered($($argument),+)
                 }
             }
         }

@@ -415,13 +415,23 @@ fn clamp(Keepalive { timings, .. }: &Keepalive, socket: c_int, level: c_int, opt
     }
 }
 
-/// Reports that keepalive is off now, if the socket is outbound.
+/// Reports that keepalive is off now, if the socket is outbound. Without a line to write it takes little stack, and makes no
+/// socket.
 #[cold]
 #[inline(never)]
-fn report_if_ours(Keepalive { timings, .. }: &Keepalive, socket: c_int) {
+fn report_if_ours(keepalive: &Keepalive, socket: c_int) {
+    let Some(peer) = peer_of(socket) else { return };
+    if (is_debugged() || !is_of_this_machine(peer)) && is_ours(keepalive, socket) {
+        report_off(socket, peer);
+    }
+}
+
+/// Whether a socket that has a peer went through the connect hook.
+#[inline(never)]
+fn is_ours(Keepalive { timings, .. }: &Keepalive, socket: c_int) -> bool {
     // Without `enforce` the socket has no mark. But after the connect hook a timing is the namespace's default only if the
     // settings have the same value, and at least one timing is that of the settings.
-    let Ok(current) = timings_of(socket) else { return };
+    let Ok(current) = timings_of(socket) else { return false };
     let has_ours = |default: Timings| {
         let timings = [
             (current.idle, timings.idle, default.idle),
@@ -433,10 +443,7 @@ fn report_if_ours(Keepalive { timings, .. }: &Keepalive, socket: c_int) {
                 .iter()
                 .any(|(current, wanted, default)| current == wanted && wanted != default)
     };
-    let Some(peer) = peer_of(socket) else { return };
-    if has_ours(Timings::KERNEL) && of_new_socket().is_none_or(|(_, default)| has_ours(default)) {
-        report_off(socket, peer);
-    }
+    has_ours(Timings::KERNEL) && of_new_socket().is_none_or(|(_, default)| has_ours(default))
 }
 
 // --- The log -------------------------------------------------------------------------------------------
@@ -495,7 +502,7 @@ fn is_off_reported() -> bool {
 #[cold]
 #[inline(never)]
 fn report_off(socket: c_int, peer: SocketAddr) {
-    if peer.ip().to_canonical().is_loopback() || !SWITCHED_OFF.is_owed() {
+    if is_of_this_machine(peer) || !SWITCHED_OFF.is_owed() {
         logging::debug!(
             "setsockopt: descriptor {socket} to {peer}: the program has switched keepalive off"
         );
@@ -510,6 +517,10 @@ fn report_off(socket: c_int, peer: SocketAddr) {
             ),
         );
     }
+}
+
+fn is_of_this_machine(peer: SocketAddr) -> bool {
+    peer.ip().to_canonical().is_loopback()
 }
 
 fn is_debugged() -> bool {

@@ -1,10 +1,11 @@
 /*
- * How much stack connect or recv takes: stack thread|signal MORE [new|own|reply]
+ * How much stack a call takes: stack thread|signal MORE [new|own|reply|message|off]
  *
  * thread: on a thread with the smallest stack (PTHREAD_STACK_MIN). signal: in a handler on the smallest
  * alternate stack (MINSIGSTKSZ; the kernel says how much that is). MORE bytes come on top of it. Below the stack
- * is a page that kills. own: the program has switched keepalive on and set an idle time. reply: it does not connect, but
- * receives a reply to AAAA for dual.example.com. Prints what became of it and how many bytes the call took.
+ * is a page that kills. The call is connect (new), or connect after the program has switched keepalive on and set an idle
+ * time (own), or recv of a reply to AAAA for dual.example.com (reply), or the first recvmsg of all (message), or setsockopt
+ * that switches keepalive off on a connection (off). Prints what became of it and how many bytes the call took.
  */
 #include "guest.h"
 #include <limits.h>
@@ -25,6 +26,11 @@ static long taken;
 static int keepalive, own;
 static int receiver = -1; /* has a reply, if that is what is measured */
 static ssize_t received;
+static struct msghdr message;
+static int is_message;
+/* Bound when the program starts, and not by its first call. */
+static ssize_t (*volatile receive_message)(int, struct msghdr *, int) = recvmsg;
+static int connection = -1; /* on which keepalive is switched off, if that is what is measured */
 
 static unsigned char *make_stack(size_t size)
 {
@@ -63,15 +69,39 @@ static int with_reply(void)
     return fd;
 }
 
-/* Connects or receives, and notes how far below this frame the stack is not painted any more. */
+static int idle_time_of(int fd)
+{
+    int idle = -1;
+    socklen_t length = sizeof idle;
+
+    getsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, &length);
+    return idle;
+}
+
+/* A connection within this machine. */
+static int connected(void)
+{
+    int listener, fd = socket(AF_INET, SOCK_STREAM, 0);
+    struct sockaddr_in address = loopback(&listener);
+
+    if (connect(fd, (struct sockaddr *)&address, sizeof address) != 0)
+        fail("connect");
+    return fd;
+}
+
+/* Makes the call, and notes how far below this frame the stack is not painted any more. */
 static __attribute__((noinline)) void measure(void)
 {
     unsigned char *frame = __builtin_frame_address(0), *at = lowest;
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), no = 0;
 
     if (own)
         set_own(fd);
-    if (receiver >= 0) {
+    if (connection >= 0) {
+        setsockopt(connection, SOL_SOCKET, SO_KEEPALIVE, &no, sizeof no);
+    } else if (is_message) {
+        received = receive_message(receiver, &message, MSG_DONTWAIT);
+    } else if (receiver >= 0) {
         received = recv(receiver, reply, sizeof reply, 0);
     } else {
         connect(fd, (struct sockaddr *)&port, sizeof port);
@@ -112,6 +142,12 @@ int main(int argc, char **argv)
     own = argc > 3 && strcmp(argv[3], "own") == 0;
     if (argc > 3 && strcmp(argv[3], "reply") == 0)
         receiver = with_reply();
+    if (argc > 3 && strcmp(argv[3], "message") == 0) {
+        receiver = socket(AF_INET, SOCK_DGRAM, 0);
+        is_message = 1;
+    }
+    if (argc > 3 && strcmp(argv[3], "off") == 0)
+        connection = connected();
     port = loopback(NULL);
     /* The lazy binding of this program's own calls is done. */
     refused(&port);
@@ -146,7 +182,9 @@ int main(int argc, char **argv)
         sigaction(SIGUSR1, &action, NULL);
         raise(SIGUSR1);
     }
-    if (receiver >= 0)
+    if (connection >= 0)
+        printf("idle time %d, %ld bytes\n", idle_time_of(connection), taken);
+    else if (receiver >= 0)
         printf("received %zd, %ld bytes\n", received, taken);
     else
         printf("keepalive %s, %ld bytes\n", keepalive == 1 ? "on" : "off", taken);

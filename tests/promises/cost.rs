@@ -242,6 +242,36 @@ fn connect_fits_on_the_smallest_stacks_and_a_log_line_on_the_usual_ones() {
     });
 }
 
+/// In a signal handler, where the program has made no such call before, and where there is nothing to say.
+#[test]
+fn the_first_recvmsg_and_keepalive_off_fit_on_the_smallest_signal_stack() {
+    /// There is room for that much on a processor with AVX-512.
+    const MOST: u32 = 376;
+    in_each_environment(|environment| {
+        if environment.bits == 32 {
+            return skip(environment, "connect says what has room there");
+        }
+        let program = environment.program("stack");
+        for (call, bare, shimmed) in
+            [("message", "received -1", "received -1"), ("off", "idle time 7200", "idle time 60")]
+        {
+            let taken = |command: Command, wanted: &str| -> u32 {
+                let mut command = with(command, ["signal", "0", call]);
+                let seen = said(&run(&mut command));
+                let bytes = seen
+                    .strip_prefix(&format!("{wanted}, "))
+                    .and_then(|rest| rest.strip_suffix(" bytes\n")?.parse().ok());
+                bytes.unwrap_or_else(|| panic!("wanted {wanted}, N bytes: {seen:?}: {command:?}"))
+            };
+            let bare = taken(environment.bare(&program), bare);
+            let shimmed = taken(environment.shimmed(&program, &[]), shimmed);
+            let seen = format!("{call} takes {bare} bytes bare, {shimmed} with the shim");
+            println!("{seen}");
+            assert!(shimmed <= MOST, "{MOST} are wanted at most: {seen}");
+        }
+    });
+}
+
 /// The first reply builds the list, which takes most of it.
 #[test]
 fn a_dns_reply_takes_at_most_3_kib_of_stack() {
