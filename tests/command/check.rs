@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::{COMMAND, LIBRARY, Public, as_nobody, bare, fails, output, run, shim, shim_at, text};
 use crate::harness::lab::{Host, LAB, Lab, SILENT};
-use crate::harness::run::{Waiting, until};
+use crate::harness::run::{Waiting, until, without_settings};
+use crate::harness::strace::traced;
 use crate::harness::{Environment, Scratch};
 
 /// Runs `--check`: the status, the lines of the report, the last of them.
@@ -406,6 +407,26 @@ fn in_an_image_without_a_dynamic_program_the_network_is_tried() {
     ] {
         assert!(report.contains(line), "{line:?} in {report}");
     }
+}
+
+/// The one that the library makes in COMMAND, too. libc's own, with which it sorts addresses, have no port.
+#[test]
+fn each_connection_goes_to_the_port_in_question() {
+    let scratch = Scratch::new();
+    let trace = scratch.join("trace");
+    let command = shim(&["--ipv4-only", ".example.com", "--check", "dual.example.com:80"]);
+    let mut traced = traced(&command, "trace=connect", &trace);
+    let (_, report, _) = check(LAB.on(Host::Client, without_settings(&mut traced)));
+    let trace = std::fs::read_to_string(&trace).expect("strace has written its trace");
+    let mut ports: Vec<_> = trace
+        .lines()
+        .filter(|line| line.contains("\"198.51.100.2\""))
+        .filter_map(|line| line.split_once("htons(")?.1.split_once(')'))
+        .map(|(port, _)| port)
+        .filter(|port| *port != "0")
+        .collect();
+    ports.sort_unstable();
+    assert_eq!(ports, ["80", "80"], "the library's and the command's\n{report}\n{trace}");
 }
 
 /// Where no process may be traced, a harmless program is tried all the same.

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::harness::environment::preload;
 use crate::harness::lab::LAB;
 use crate::harness::run::{
     before, expect_says, limit, result, run, run_meanwhile, said, stderr, stdout, with,
@@ -592,6 +593,12 @@ fn a_log_file_that_needs_more_privilege_is_no_line_in_the_output() {
         let strict = run(&mut show(65534, &["EGRESS_SHIM_STRICT=1"]));
         expect(said(&strict), strict.status.code(), Some(78));
         assert!(stderr(&strict).contains("Permission denied"), "{}", said(&strict));
+        // As for a file that nobody may change (chattr(1)).
+        let mut command = environment.shimmed(environment.program("show"), &settings);
+        preload(&mut command, &[&environment.library, &environment.shared_library("faults")]);
+        command.envs([("FAULT_CALL", "open"), ("FAULT_AT", "0")]);
+        command.env("FAULT_ERRNO", libc::EPERM.to_string());
+        expect_says(command, "keepalive on 60/60/5\n");
     });
 }
 
