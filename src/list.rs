@@ -910,14 +910,27 @@ mod tests {
         unsafe { libc::close(pipe[0]) };
     }
 
+    /// Handlers run only while a file is read that may hang.
     #[test]
     fn who_has_loaded_the_list_does_not_stay_the_loader() {
         let _turn = TURN.lock();
+        let are_blocked = || {
+            // SAFETY: a set of zeros is valid; the pointers are null or to a local.
+            unsafe {
+                let mut blocked = std::mem::zeroed();
+                libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
+                libc::sigismember(&raw const blocked, libc::SIGALRM) == 1
+            }
+        };
         for is_remote in [true, false] {
             IS_REMOTE.store(is_remote, Relaxed);
-            let mut builds = 0;
-            as_loader(|own| build(own, || builds += 1));
-            assert_eq!((builds, LOADER.load(Relaxed)), (1, 0), "remote: {is_remote}");
+            let mut seen = Vec::new();
+            as_loader(|own| {
+                seen.push(are_blocked());
+                build(own, || seen.push(are_blocked()));
+            });
+            assert_eq!(seen, [!is_remote, true], "signals are blocked, remote: {is_remote}");
+            assert!(LOADER.load(Relaxed) == 0 && !are_blocked(), "remote: {is_remote}");
         }
     }
 

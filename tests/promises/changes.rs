@@ -6,6 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Instant;
 
 use super::settings::{command, large};
+use crate::harness::environment::preload;
 use crate::harness::run::{expect_says, output, run, said, stderr, stdout};
 use crate::harness::scratch::text;
 use crate::harness::strace::traced;
@@ -163,6 +164,46 @@ fn a_daemon_that_drops_its_rights_or_changes_its_root_keeps_its_list() {
                 command(environment, &[("IPV4_ONLY_FILE", text(&list))], &actions),
                 &wanted,
             );
+        }
+    });
+}
+
+/// As a seccomp filter or a security module may do. Nothing is known to have changed.
+#[test]
+fn a_look_that_is_refused_changes_nothing_and_is_no_warning() {
+    in_each_environment_at_once(|environment| {
+        for error in [libc::EACCES, libc::EPERM] {
+            let scratch = Scratch::new();
+            let list = scratch.file("list", "one.test\n");
+            let actions = [["look", "one.test"], A_LOOK, ["look", "one.test"]].concat();
+            let mut command = command(environment, &[("IPV4_ONLY_FILE", text(&list))], &actions);
+            let next = environment.shared_library("next_getaddrinfo");
+            let faults = environment.shared_library("faults");
+            preload(&mut command, &[&environment.library, &next, &faults]);
+            // The root directory is looked at before.
+            command.envs([("FAULT_CALL", "stat"), ("FAULT_AT", "1")]);
+            command.env("FAULT_FILE", scratch.join("told"));
+            command.env("FAULT_ERRNO", error.to_string());
+            expect_says(command, &"one.test IPv4\n".repeat(2));
+            assert!(scratch.join("told").exists(), "the look is refused");
+        }
+    });
+}
+
+#[test]
+fn a_list_that_stays_as_it_is_is_not_said_to_have_changed() {
+    in_each_environment_at_once(|environment| {
+        for list in ["one.test\n".to_owned(), large("one.test\n")] {
+            let scratch = Scratch::new();
+            let list = scratch.file("list", list);
+            // A file that is new is left alone at the first look.
+            let actions = [["look", "one.test"], A_LOOK].concat().repeat(3);
+            let settings = [("IPV4_ONLY_FILE", text(&list)), ("LOG", "info")];
+            let output = run(&mut command(environment, &settings, &actions));
+            expect("", stdout(&output), "one.test IPv4\n".repeat(3));
+            let errors = stderr(&output);
+            let right = errors.lines().count() == 1 && errors.contains(" is loaded: ");
+            assert!(right, "one line: {errors}");
         }
     });
 }
