@@ -59,8 +59,21 @@ impl Lookup {
     }
 
     /// libc's answer to other hints.
+    ///
+    /// If a server has failed and then a search domain has no such name, glibc returns `EAI_AGAIN` for all families, but
+    /// `EAI_NONAME` for IPv4 alone. `h_errno` still has the failure.
     fn ask_with(self, hints: &addrinfo) -> c_int {
-        Self { hints, ..self }.ask()
+        let error = __h_errno_location();
+        // SAFETY: h_errno's address is valid as long as its thread lives.
+        unsafe { error.write(0) };
+        let lookup = Self { hints, ..self };
+        match lookup.ask() {
+            // SAFETY: as above.
+            libc::EAI_NONAME if process::is_glibc() && unsafe { error.read() } == TRY_AGAIN => {
+                libc::EAI_AGAIN
+            }
+            status => status,
+        }
     }
 
     /// The status of libc's answer to other hints; the list is freed.
@@ -101,7 +114,7 @@ impl Lookup {
         match hints.ai_family {
             libc::AF_UNSPEC => self.ipv4_addresses(hints),
             libc::AF_INET6 => self.ipv6_addresses(&hints),
-            _ => self.ask_with(&hints),
+            _ => self.ask(),
         }
     }
 
@@ -348,6 +361,12 @@ fn free(list: *mut addrinfo) {
 
 /// glibc's error for a host that only has addresses of another family (netdb.h).
 const EAI_ADDRFAMILY: c_int = -9;
+/// The value of `h_errno` if a server has failed (netdb.h).
+const TRY_AGAIN: c_int = 2;
+
+unsafe extern "C" {
+    safe fn __h_errno_location() -> *mut c_int;
+}
 
 // --- gethostbyname2 ------------------------------------------------------------------------------------
 
@@ -367,10 +386,6 @@ pub type GetHostByName2R = unsafe extern "C" fn(
 
 /// `NO_DATA` of <netdb.h>: the host exists, but has no address of that family.
 const NO_DATA: c_int = 4;
-
-unsafe extern "C" {
-    safe fn __h_errno_location() -> *mut c_int;
-}
 
 /// The policy of `gethostbyname2`: libc's answer. For a listed name with `AF_INET6` it is libc's answer for a host
 /// without IPv6 addresses.

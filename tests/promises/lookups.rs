@@ -467,6 +467,36 @@ fn the_error_is_the_one_of_the_question_for_ipv4() {
     });
 }
 
+/// glibc's own lookup of IPv4 alone does not tell them apart if there is a search domain.
+#[test]
+fn a_server_that_fails_is_no_missing_name_behind_a_search_domain() {
+    let lab = Lab::start(&[]);
+    let _resolver = Resolver::start(&lab);
+    let search = "search search.test\noptions timeout:1 attempts:1\n";
+    lab.write("resolv", &format!("nameserver 127.0.0.1\n{search}"));
+    let call = |node: &str, flags, family| {
+        Call::new(node, Some("80"), Some((flags, family, SOCK_STREAM, 0)))
+    };
+    in_each_environment(|environment| {
+        for (node, wanted) in [
+            ("fail6-fail4.test", "EAI_AGAIN"),
+            ("fail6-refused4.test", "EAI_AGAIN"),
+            ("unknown6-unknown4.test", "EAI_NONAME"),
+        ] {
+            let calls = [(0, AF_UNSPEC), (0, AF_INET6), (AI_V4MAPPED, AF_INET6), (0, AF_INET)]
+                .map(|(flags, family)| call(node, flags, family));
+            let bare = start(&lab, bare(environment), &calls);
+            let seen = start(&lab, listing(environment, "*"), &calls);
+            let (bare, seen) = (finish(bare, &calls).lines, finish(seen, &calls).lines);
+            assert!(bare[0].starts_with(wanted), "bare: {}: {}", calls[0], bare[0]);
+            for (call, seen) in calls[..3].iter().zip(&seen) {
+                assert!(seen.starts_with(wanted), "{environment}: {call}: {seen}, not {wanted}");
+            }
+            expect("what is asked for IPv4 alone", &seen[3], &bare[3]);
+        }
+    });
+}
+
 #[test]
 fn errno_after_a_successful_lookup_is_what_libc_leaves() {
     let lab = Lab::start(&[]);
