@@ -353,3 +353,34 @@ fn a_line_makes_only_the_system_calls_that_the_limits_name() {
         }
     });
 }
+
+/// A seccomp filter that kills a program for such a call does so at the start, where people see it.
+#[test]
+fn with_a_log_file_a_line_makes_no_call_that_load_has_not_made() {
+    in_each_environment(|environment| {
+        if environment.is_emulated() {
+            return skip(environment, "strace sees the emulator's calls");
+        }
+        let scratch = Scratch::new();
+        let (trace, log) = (scratch.join("trace"), scratch.join("log"));
+        let run = |level| {
+            let settings = [
+                ("LOG", level),
+                ("LOG_FILE", text(&log)),
+                ("KEEPALIVE", "off"),
+                ("IPV4_ONLY", "*"),
+            ];
+            let program = environment.shimmed(environment.program("settings"), &settings);
+            let program = with(program, ["status", "127.0.0.1", "status", "localhost"]);
+            let output = run(&mut traced(&program, "trace=all", &trace));
+            assert!(output.status.success(), "{}", said(&output));
+            calls(&trace)
+        };
+        let (silent, logging) = (run("off"), run("debug"));
+        // A write cannot be tried without one.
+        let new = logging.difference(&silent).filter(|name| *name != "write");
+        expect("new calls", new.collect::<Vec<_>>(), Vec::<&String>::new());
+        let lines = fs::read_to_string(&log).expect("the library has made it");
+        assert!(log::lines(&lines).len() > 1, "there are lines: {lines}");
+    });
+}
