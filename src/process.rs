@@ -427,13 +427,14 @@ impl SignalSet {
     }
 }
 
-/// Runs `f` with all signals of this thread blocked, including libc's own for cancellation: a handler that leaves
+/// Runs `f` with all signals of this thread but SIGSYS blocked, libc's own for cancellation included: a handler that leaves
 /// by siglongjmp(3) or `pthread_exit(3)` must not leave `f` half done. `f` gets the set of signals that the
 /// program itself blocks.
 ///
 /// Bare system calls, here and below: libc's functions leave out its own signals, and are cancellation points.
 pub fn without_signals<T>(f: impl FnOnce(SignalSet) -> T) -> T {
-    let (all, mut blocked) = (SignalSet(u64::MAX), SignalSet(0));
+    // The kernel ends a process whose seccomp filter raises SIGSYS while it is blocked, although it has a handler.
+    let (all, mut blocked) = (SignalSet(!SignalSet::of(libc::SIGSYS).0), SignalSet(0));
     let mask = |set: *const SignalSet, old: *mut SignalSet| {
         // SAFETY: each pointer is null or to a local of the size that the kernel is told.
         unsafe {

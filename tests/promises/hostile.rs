@@ -229,6 +229,27 @@ fn h16_a_filter_that_kills_for_a_call_spares_a_program_with_keepalive_off() {
     });
 }
 
+/// The kernel ends a program that blocks SIGSYS when a filter raises it, whatever handler there is (`force_sig_info` in the
+/// kernel's signal.c). So it is the one signal that is not blocked while a line is written or a list loaded.
+#[test]
+fn a_handler_of_sigsys_may_answer_the_librarys_system_calls() {
+    in_each_environment(|environment| {
+        let program = environment.program("trapped");
+        let scratch = Scratch::new();
+        let log = scratch.join("log");
+        let stub = environment.shared_library("stub");
+        let mut bare = environment.bare(&program);
+        preload(&mut bare, &[&stub]);
+        expect_in_lab(bare, "keepalive off\ndual 46\nhandled 0\n");
+        let settings =
+            [("IPV4_ONLY", "dual.example.com"), ("LOG", "debug"), ("LOG_FILE", text(&log))];
+        let mut shimmed = environment.shimmed(&program, &settings);
+        preload(&mut shimmed, &[&environment.library, &stub]);
+        expect_in_lab(shimmed, "keepalive on 60/60/5\ndual 4\nhandled 1\n");
+        crate::harness::log::expect_lines(&log, 3);
+    });
+}
+
 /// Holds because nothing here needs to trace, or minds a stop between two system calls.
 #[test]
 fn h17_under_strace() {
