@@ -14,6 +14,7 @@ use std::ptr;
 use libc::{addrinfo, c_int, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 
 use crate::calls;
+use crate::next::of_program;
 use crate::process::{self, Environment};
 use crate::resolver::GetAddrInfo;
 use egress_shim_core::allowlist::LONGEST_NAME;
@@ -34,7 +35,9 @@ pub fn answer_if_asked(next_getaddrinfo: fn() -> GetAddrInfo) {
     };
     let mut out = Lines(question.descriptor);
     let _ = out.write_str(LOADED);
-    let getaddrinfo = if question.with_library { libc::getaddrinfo } else { next_getaddrinfo() };
+    // SAFETY: it is the type of getaddrinfo(3).
+    let of_program = unsafe { of_program(c"getaddrinfo") };
+    let getaddrinfo = of_program.filter(|_| question.with_library).unwrap_or_else(next_getaddrinfo);
     let first = resolve(&question, getaddrinfo, &mut out);
     let _ = write!(out, "{}", Line::Resolved);
     if question.with_library
@@ -98,10 +101,13 @@ unsafe fn ip_address(address: *const sockaddr) -> Option<IpAddr> {
     }
 }
 
+/// The type of connect(2).
+type Connect = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+
 /// Begins a connection to an address from getaddrinfo, and reports the keepalive of its socket.
 fn report_connection(port: u16, address: *const sockaddr, length: socklen_t, out: &mut Lines) {
     // SAFETY: an IPv4 or IPv6 address from libc, which nobody else uses, and in which the port has the same place;
-    // connect(2) takes the address and its length.
+    // connect(2), which has this type, takes the address and its length.
     let socket = unsafe {
         let family = c_int::from((*address).sa_family);
         let port_of: *mut u16 =
@@ -109,7 +115,9 @@ fn report_connection(port: u16, address: *const sockaddr, length: socklen_t, out
         port_of.write_unaligned(port.to_be());
         let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
         let Some(socket) = calls::socket(family, kind) else { return };
-        libc::connect(socket, address, length);
+        if let Some(connect) = of_program::<Connect>(c"connect") {
+            connect(socket, address, length);
+        }
         socket
     };
     let option = |level, option| {

@@ -85,6 +85,18 @@ impl<F: Copy> Next<F> {
     }
 }
 
+/// The definition that the program calls, which is the hook if no other library is preloaded before this one. A reference
+/// to the symbol would cost every start.
+///
+/// # Safety
+/// `F` is the type of the functions of that name.
+pub unsafe fn of_program<F: Copy>(name: &CStr) -> Option<F> {
+    // SAFETY: the loader has loaded them.
+    let found = loaded().find_map(|library| unsafe { library.definition(name, Hidden::Not) });
+    // SAFETY: this function's own contract.
+    found.map(|found| unsafe { transmute_copy(&found) })
+}
+
 /// The name of a symbol, from a text that ends with a zero byte.
 pub const fn symbol(name: &'static str) -> &'static CStr {
     match CStr::from_bytes_with_nul(name.as_bytes()) {
