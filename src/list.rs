@@ -488,17 +488,10 @@ struct Text {
 /// Reads a regular file of at most `most` bytes. The loader records what it has open, for the thread that finds it gone.
 fn read(path: &[u8], most: usize, is_loader: bool) -> Result<Text, Failure> {
     let mut buffer = [0; PATH_LENGTH];
-    let path = c_path(path, &mut buffer)?;
-    let open = || {
-        let file = File::open(path)?;
-        if is_loader {
-            LEFT_FILE.store(file.descriptor(), Release);
-        }
-        Ok::<_, Errno>(file)
-    };
-    // The kernel runs a handler when open(2) returns. If it left, nobody would know the descriptor.
-    let lets_signals_through = is_loader && IS_REMOTE.load(Relaxed);
-    let file = if lets_signals_through { process::without_handlers(open) } else { open() }?;
+    let file = File::open(c_path(path, &mut buffer)?)?;
+    if is_loader {
+        LEFT_FILE.store(file.descriptor(), Release);
+    }
     let text = read_open(&file, most, is_loader);
     if is_loader {
         LEFT_FILE.store(-1, Release);

@@ -434,55 +434,18 @@ impl SignalSet {
 /// Bare system calls, here and below: libc's functions leave out its own signals, and are cancellation points.
 pub fn without_signals<T>(f: impl FnOnce(SignalSet) -> T) -> T {
     // The kernel ends a process whose seccomp filter raises SIGSYS while it is blocked, although it has a handler.
-    let all = SignalSet(!SignalSet::of(libc::SIGSYS).0);
-    let blocked = set_mask(all);
+    let (all, mut blocked) = (SignalSet(!SignalSet::of(libc::SIGSYS).0), SignalSet(0));
+    let mask = |set: *const SignalSet, old: *mut SignalSet| {
+        // SAFETY: each pointer is null or to a local of the size that the kernel is told.
+        unsafe {
+            let (how, size) = (libc::SIG_SETMASK, SignalSet::SIZE);
+            libc::syscall(libc::SYS_rt_sigprocmask, how, set, old, size)
+        };
+    };
+    mask(&raw const all, &raw mut blocked);
     let value = f(blocked);
-    set_mask(blocked);
+    mask(&raw const blocked, std::ptr::null_mut());
     value
-}
-
-/// Runs `f`, which may wait for long, with those signals of this thread blocked whose handler may leave `f` half done. A
-/// signal that ends the process still does.
-pub fn without_handlers<T>(f: impl FnOnce() -> T) -> T {
-    // The signals that libc keeps to itself. The handler of one ends a thread that is cancelled, and libc installs it at the
-    // first pthread_cancel(3). Threads wait for the handlers of the others.
-    let (of_libc, cancellation) = if is_glibc() { (32..34, 32) } else { (32..35, 33) };
-    let may_leave = |signal: &c_int| match *signal {
-        libc::SIGSYS => false,
-        signal if of_libc.contains(&signal) => signal == cancellation,
-        signal => has_handler(signal),
-    };
-    without_signals(|blocked| {
-        let set =
-            (1..=64).filter(may_leave).fold(blocked.0, |set, signal| set | SignalSet::of(signal).0);
-        set_mask(SignalSet(set));
-        f()
-    })
-}
-
-/// Sets this thread's blocked signals, and returns those before.
-fn set_mask(set: SignalSet) -> SignalSet {
-    let mut old = SignalSet(0);
-    // SAFETY: the pointers are to locals of the size that the kernel is told.
-    unsafe {
-        let (how, size) = (libc::SIG_SETMASK, SignalSet::SIZE);
-        libc::syscall(libc::SYS_rt_sigprocmask, how, &raw const set, &raw mut old, size)
-    };
-    old
-}
-
-/// Whether a signal has a handler (`rt_sigaction`(2)): libc's function does not tell of libc's own signals.
-fn has_handler(signal: c_int) -> bool {
-    // The kernel's structure, which begins with the handler, is smaller.
-    let mut action = [0_usize; 8];
-    let none = std::ptr::null::<usize>();
-    // SAFETY: a null pointer, and a local that is large enough.
-    unsafe {
-        let (action, size) = (action.as_mut_ptr(), SignalSet::SIZE);
-        libc::syscall(libc::SYS_rt_sigaction, signal, none, action, size)
-    };
-    let [handler, ..] = action;
-    !matches!(handler, libc::SIG_DFL | libc::SIG_IGN)
 }
 
 /// The given blocked signals that are pending for this thread or for the process.

@@ -3,7 +3,7 @@
  * wget does when one takes too long, and looks up again (0: it does not jump). "namespace MICROSECONDS" forks
  * a child into another PID namespace while a thread makes the first lookup: the child has its parent's id.
  * "jumps MICROSECONDS" jumps out of a hundred lookups, later and later up to so long after they began, and prints what
- * that has left behind. "exits MICROSECONDS" does the same in a hundred threads, which a handler ends.
+ * that has left behind.
  */
 #include "guest.h"
 #include <dirent.h>
@@ -105,30 +105,6 @@ static void leave_often(int delay)
     print_families_below("later");
 }
 
-static void leave_thread(int signal)
-{
-    (void)signal;
-    pthread_exit(NULL);
-}
-
-static void end_often(int delay)
-{
-    int open = descriptors();
-
-    signal(SIGALRM, leave_thread);
-    for (int i = 0; i < 100; i++) {
-        pthread_t thread;
-
-        if (pthread_create(&thread, NULL, look_up, NULL) != 0)
-            fail("pthread_create");
-        usleep(1 + delay * i / 100);
-        pthread_kill(thread, SIGALRM);
-        pthread_join(thread, NULL);
-    }
-    print_families_below("later");
-    printf("%d descriptors\n", descriptors() - open);
-}
-
 int main(int count, char **arguments)
 {
     int delay = count == 3 ? atoi(arguments[2]) : 0;
@@ -152,10 +128,6 @@ int main(int count, char **arguments)
     }
     if (strcmp(arguments[1], "jumps") == 0) {
         leave_often(delay);
-        return 0;
-    }
-    if (strcmp(arguments[1], "exits") == 0) {
-        end_often(delay);
         return 0;
     }
     if (unshare(CLONE_NEWPID) != 0)

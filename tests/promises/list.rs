@@ -3,9 +3,8 @@
 //! `tests/programs/settings.c` looks the names up, mostly with a getaddrinfo behind the library that asks
 //! nobody, so what is measured and what hangs is the library's.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
@@ -13,9 +12,7 @@ use std::time::Duration;
 use super::settings::{command, large};
 use crate::harness::environment::preload;
 use crate::harness::lab::{LAB, SILENT};
-use crate::harness::run::{
-    Waiting, before, expect_says, inside, result, run, run_for, said, stderr, stdout, with,
-};
+use crate::harness::run::{before, expect_says, result, run, run_for, said, stderr, stdout, with};
 use crate::harness::scratch::text;
 use crate::harness::{Environment, Scratch, expect, in_each_environment, skip};
 
@@ -388,31 +385,6 @@ fn a_hundred_jumps_out_of_lookups_leave_nothing_behind() {
         let mut shimmed = with(shimmed, ["jumps", "2000"]);
         preload(&mut shimmed, &[&environment.library, &stub]);
         expect_says(shimmed, &wanted("4"));
-    });
-}
-
-/// The kernel runs a handler when open(2) returns, and the descriptor is then in no variable yet.
-#[test]
-fn threads_that_end_while_the_list_is_opened_leave_no_descriptor() {
-    if !fs::exists("/dev/fuse").unwrap_or_default() {
-        return skip("a slow file system", "this kernel has no /dev/fuse");
-    }
-    let slow = Environment::here().program("slow_files");
-    let slow =
-        Waiting::start(Command::new(slow).args([MOUNT_POINT, "20000", "dual.example.com\n"]));
-    let mounts = format!("/proc/{}/ns/mnt", slow.id());
-    in_each_environment(|environment| {
-        let program = environment.program("left");
-        let stub = environment.shared_library("stub");
-        let beside = |mut command: Command, libraries: &[&Path], wanted: &str| {
-            preload(command.args(["exits", "20000"]), libraries);
-            inside(&mut command, vec![File::open(&mounts).expect("it is there")]);
-            expect_says(command, wanted);
-        };
-        beside(environment.bare(&program), &[&stub], "later 46\n0 descriptors\n");
-        let list = format!("{MOUNT_POINT}/list");
-        let shimmed = environment.shimmed(&program, &[("IPV4_ONLY_FILE", &list)]);
-        beside(shimmed, &[&environment.library, &stub], "later 4\n0 descriptors\n");
     });
 }
 
