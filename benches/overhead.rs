@@ -82,7 +82,12 @@ fn connects(environment: &Environment) {
         printed,
         &[
             side("nothing preloaded", || with(environment.bare(program), &["connect", "500"])),
-            side("libkeepalive", || with(libkeepalive(environment, program), &["connect", "500"])),
+            side("libkeepalive", || {
+                with(
+                    libkeepalive(environment, program, Path::new(LIBKEEPALIVE)),
+                    &["connect", "500"],
+                )
+            }),
             side("egress-shim", shimmed(DEFAULTS)),
             side("egress-shim, enforce", shimmed(ENFORCE)),
             side("egress-shim, EGRESS_SHIM=off", shimmed(OFF)),
@@ -204,11 +209,7 @@ fn starts(environment: &Environment) {
         &[
             side("nothing preloaded", || environment.bare(program)),
             side("an empty library", || preloaded(environment, program, empty)),
-            side("libkeepalive", || {
-                let mut command = libkeepalive(environment, program);
-                command.env("LD_PRELOAD", other);
-                command
-            }),
+            side("libkeepalive", || libkeepalive(environment, program, other)),
             side("egress-shim, two settings", shimmed(TWO_SETTINGS)),
             side("egress-shim, ten hosts", shimmed(TEN_HOSTS)),
             side("egress-shim, EGRESS_SHIM=off", shimmed(OFF)),
@@ -253,7 +254,9 @@ fn memory(environment: &Environment) {
             measure,
             &[
                 side("nothing preloaded", || environment.bare(program)),
-                side("libkeepalive", || libkeepalive(environment, program)),
+                side("libkeepalive", || {
+                    libkeepalive(environment, program, Path::new(LIBKEEPALIVE))
+                }),
                 side("egress-shim, ten hosts", || environment.shimmed(program, TEN_HOSTS)),
             ],
         );
@@ -274,9 +277,9 @@ fn wall_clock(command: &mut Command) -> f64 {
     time.as_secs_f64() * 1e9
 }
 
-fn libkeepalive(environment: &Environment, program: &Path) -> Command {
-    assert!(Path::new(LIBKEEPALIVE).exists(), "libkeepalive0 is not installed: run scripts/bench");
-    let mut command = preloaded(environment, program, Path::new(LIBKEEPALIVE));
+fn libkeepalive(environment: &Environment, program: &Path, library: &Path) -> Command {
+    assert!(library.exists(), "libkeepalive0 is not installed: run scripts/bench");
+    let mut command = preloaded(environment, program, library);
     command.envs([("KEEPIDLE", "60"), ("KEEPINTVL", "60"), ("KEEPCNT", "5")]);
     command
 }

@@ -252,6 +252,17 @@ unsafe fn option_call(
         );
     }
     // SAFETY: as above.
+    #[cfg(target_arch = "riscv64")]
+    unsafe {
+        std::arch::asm!(
+            "ecall",
+            in("a7") call.number,
+            inlateout("a0") c_long::from(socket) => status,
+            in("a1") level, in("a2") option, in("a3") value, in("a4") length,
+            options(nostack)
+        );
+    }
+    // SAFETY: as above.
     #[cfg(target_arch = "x86")]
     unsafe {
         let result = egress_shim_option_call(call.number, socket, level, option, value, length);
@@ -261,7 +272,12 @@ unsafe fn option_call(
             if has_call { result } else { by_function(call, socket, level, option, arguments) };
     }
     // SAFETY: as above.
-    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "x86")))]
+    #[cfg(not(any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64",
+        target_arch = "x86"
+    )))]
     unsafe {
         status = by_function(call, socket, level, option, [value, length]);
     }
@@ -325,7 +341,7 @@ unsafe extern "C" {
 ///
 /// # Safety
 /// As for [`option_call`].
-#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+#[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64", target_arch = "riscv64")))]
 #[cold]
 unsafe fn by_function(
     call: SocketCall,

@@ -6,15 +6,16 @@
 //! written to a descriptor, and the process ends before `main`: the program itself never runs.
 //! `egress_shim_core::question` defines the lines.
 
+use std::ffi::CStr;
 use std::fmt::{self, Write};
-use std::mem::offset_of;
+use std::mem::{offset_of, transmute_copy};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ptr;
 
 use libc::{addrinfo, c_int, sockaddr, sockaddr_in, sockaddr_in6, socklen_t};
 
 use crate::calls;
-use crate::next::of_program;
+use crate::keepalive::Connect;
 use crate::process::{self, Environment};
 use crate::resolver::GetAddrInfo;
 use egress_shim_core::allowlist::LONGEST_NAME;
@@ -46,6 +47,18 @@ pub fn answer_if_asked(next_getaddrinfo: fn() -> GetAddrInfo) {
         report_connection(question.port, address, length, &mut out);
     }
     process::exit(0)
+}
+
+/// The function that the program calls, which is the hook if no other library is preloaded before this one. It is looked up
+/// here, because a reference to the symbol would cost every start.
+///
+/// # Safety
+/// `F` is the type of the functions of that name.
+unsafe fn of_program<F: Copy>(name: &CStr) -> Option<F> {
+    // SAFETY: a C string. libc has a function of that name, at least.
+    let found = unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) };
+    // SAFETY: this function's own contract.
+    (!found.is_null()).then(|| unsafe { transmute_copy(&found) })
 }
 
 /// Looks the host up and reports the outcome. Returns the first address, which stays valid: nothing frees
@@ -100,9 +113,6 @@ unsafe fn ip_address(address: *const sockaddr) -> Option<IpAddr> {
         }
     }
 }
-
-/// The type of connect(2).
-type Connect = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
 
 /// Begins a connection to an address from getaddrinfo, and reports the keepalive of its socket.
 fn report_connection(port: u16, address: *const sockaddr, length: socklen_t, out: &mut Lines) {

@@ -14,7 +14,7 @@ use libc::{
     sockaddr, socklen_t, ssize_t, timespec,
 };
 
-use crate::keepalive::{self, SetSockOpt};
+use crate::keepalive::{self, Connect, SetSockOpt};
 use crate::next::{Next, symbol};
 use crate::resolver::{self, GetAddrInfo, GetHostByName2, GetHostByName2R, Lookup};
 use crate::{process, replies};
@@ -204,10 +204,8 @@ macro_rules! receiving {
                 unsafe fn first($($argument: $type),+) -> $result {
                     // SAFETY: as above.
                     unsafe {
-                        match $next.find() {
-                            Some(real) if !replies::may_act() => real($($argument),+),
-                            _ => filtered($($argument),+),
-                        }
+                        let real = $real;
+                        if replies::may_act() { filtered($($argument),+) } else { real($($argument),+) }
                     }
                 }
                 // SAFETY: as above.
@@ -380,7 +378,6 @@ fn no_function() -> c_int {
 
 // The types of libc's functions.
 
-type Connect = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
 type SendTo = unsafe extern "C" fn(
     c_int,
     *const c_void,

@@ -102,6 +102,10 @@ impl fmt::Display for Whose {
     }
 }
 
+/// The type of connect(2).
+#[cfg(not(test))]
+pub type Connect = unsafe extern "C" fn(c_int, *const sockaddr, socklen_t) -> c_int;
+
 /// The policy of `connect`, to be called before libc's own: applies the configured timings to the
 /// socket and keeps `errno`. Never inlined, so that the hook's frame holds nothing and its call of
 /// the real function can be a jump. The address is only for the log.

@@ -6,7 +6,7 @@
 //! There are two blocks: one in force, and a spare one that the next list is written to. After reading, a reader
 //! checks that nobody has written to its block meanwhile.
 //!
-//! **The loader** is one thread at a time ([`Loader`]). While it loads, its signals are blocked, so no handler jumps
+//! **The loader** is one thread at a time ([`Loader`]). While it loads, its signals except SIGSYS are blocked, so no handler jumps
 //! out of the load or asks for the list in the middle of it. Only while it reads a file that may hang, handlers can
 //! run. If one jumps out there, [`LEFT_FILE`] and [`LEFT_TEXT`] record what the thread has left open.
 //!

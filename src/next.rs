@@ -8,7 +8,7 @@
 //! at the latest.
 //!
 //! If dlopen(3) has loaded this library, those libraries are not after it in the list. Then the loader is asked. If that
-//! finds nothing either, as in musl, whose list has libc first, the search starts at the program.
+//! finds nothing either, as in musl, whose list has libc first, the libraries before this one are searched.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::iter::successors;
@@ -38,7 +38,7 @@ impl<F: Copy> Next<F> {
     /// `F` is the type of the functions of that name.
     pub unsafe fn get(&self) -> F {
         // SAFETY: this function's own contract.
-        unsafe { self.or_else(anywhere) }.unwrap_or_else(|| std::process::abort())
+        unsafe { self.or_else(anywhere) }.unwrap_or_else(|| process::exit(NO_SYMBOL))
     }
 
     /// The function, if one of the libraries that were loaded with the program has it.
@@ -85,18 +85,6 @@ impl<F: Copy> Next<F> {
     }
 }
 
-/// The definition that the program calls, which is the hook if no other library is preloaded before this one. A reference
-/// to the symbol would cost every start.
-///
-/// # Safety
-/// `F` is the type of the functions of that name.
-pub unsafe fn of_program<F: Copy>(name: &CStr) -> Option<F> {
-    // SAFETY: the loader has loaded them.
-    let found = loaded().find_map(|library| unsafe { library.definition(name, Hidden::Not) });
-    // SAFETY: this function's own contract.
-    found.map(|found| unsafe { transmute_copy(&found) })
-}
-
 /// The name of a symbol, from a text that ends with a zero byte.
 pub const fn symbol(name: &'static str) -> &'static CStr {
     match CStr::from_bytes_with_nul(name.as_bytes()) {
@@ -104,6 +92,9 @@ pub const fn symbol(name: &'static str) -> &'static CStr {
         Err(_) => c"",
     }
 }
+
+/// The exit status with which the loader ends a program for a symbol that no library has.
+const NO_SYMBOL: c_int = 127;
 
 /// Whether the search finds symbols with a hidden version, which are for programs that were linked long ago.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -141,13 +132,14 @@ fn from_loader(name: &CStr) -> Option<*mut c_void> {
     (!found.is_null()).then_some(found)
 }
 
-/// The definition in the first library before this one that has the symbol.
+/// The definition in the last library before this one that has the symbol, which is libc's. An earlier one, or the program,
+/// may call this library's function.
 #[cold]
 fn in_front(name: &CStr) -> Option<*mut c_void> {
     loaded().find(|library| library.is_this())?;
-    let mut in_front = loaded().take_while(|library| !library.is_this());
+    let in_front = loaded().take_while(|library| !library.is_this());
     // SAFETY: the loader has loaded it.
-    in_front.find_map(|library| unsafe { library.definition(name, Hidden::Not) })
+    in_front.filter_map(|library| unsafe { library.definition(name, Hidden::Not) }).last()
 }
 
 // --- The loader's list, as debuggers see it ------------------------------------------------------------

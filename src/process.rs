@@ -71,6 +71,28 @@ pub fn set_errno(errno: c_int) {
     unsafe { *libc::__errno_location() = errno };
 }
 
+/// The calling thread's `h_errno`.
+#[must_use]
+pub fn h_errno() -> c_int {
+    // SAFETY: h_errno's address is valid as long as its thread lives.
+    unsafe { *__h_errno_location() }
+}
+
+/// Sets the calling thread's `h_errno`.
+pub fn set_h_errno(h_errno: c_int) {
+    // SAFETY: as in `h_errno`.
+    unsafe { *__h_errno_location() = h_errno };
+}
+
+unsafe extern "C" {
+    safe fn __h_errno_location() -> *mut c_int;
+}
+
+/// `NO_DATA` of <netdb.h>: the host exists, but has no address of that family.
+pub const NO_DATA: c_int = 4;
+/// `TRY_AGAIN` of <netdb.h>: a server has failed.
+pub const TRY_AGAIN: c_int = 2;
+
 /// Runs `f` and leaves errno as the caller had it.
 pub fn keeping_errno<T>(f: impl FnOnce() -> T) -> T {
     let errno = errno();
@@ -435,16 +457,14 @@ impl SignalSet {
 pub fn without_signals<T>(f: impl FnOnce(SignalSet) -> T) -> T {
     // The kernel ends a process whose seccomp filter raises SIGSYS while it is blocked, although it has a handler.
     let (all, mut blocked) = (SignalSet(!SignalSet::of(libc::SIGSYS).0), SignalSet(0));
-    let mask = |set: *const SignalSet, old: *mut SignalSet| {
+    let mask = |how: c_int, set: *const SignalSet, old: *mut SignalSet| {
         // SAFETY: each pointer is null or to a local of the size that the kernel is told.
-        unsafe {
-            let (how, size) = (libc::SIG_SETMASK, SignalSet::SIZE);
-            libc::syscall(libc::SYS_rt_sigprocmask, how, set, old, size)
-        };
+        unsafe { libc::syscall(libc::SYS_rt_sigprocmask, how, set, old, SignalSet::SIZE) };
     };
-    mask(&raw const all, &raw mut blocked);
+    // A SIGSYS that the program itself blocks stays blocked.
+    mask(libc::SIG_BLOCK, &raw const all, &raw mut blocked);
     let value = f(blocked);
-    mask(&raw const blocked, std::ptr::null_mut());
+    mask(libc::SIG_SETMASK, &raw const blocked, std::ptr::null_mut());
     value
 }
 
@@ -514,7 +534,8 @@ impl File {
 
     /// The file of a descriptor, if the descriptor is not negative.
     fn new(descriptor: c_int) -> Option<Self> {
-        (descriptor >= 0).then_some(Self(descriptor))
+        // Not then_some: a File that is made and dropped would be closed.
+        (descriptor >= 0).then(|| Self(descriptor))
     }
 
     /// The file of a descriptor that nobody else closes; `None` if it is negative.

@@ -14,7 +14,9 @@ use std::slice;
 use libc::{c_int, c_uint, c_void, iovec, mmsghdr, msghdr, size_t, ssize_t};
 
 use crate::calls::get_option;
-use crate::process::{Readable, in_own_frame, is_glibc, keeping_errno, random, without_signals};
+use crate::process::{
+    NO_DATA, Readable, in_own_frame, is_glibc, keeping_errno, random, set_h_errno, without_signals,
+};
 use crate::{logging, memory};
 use egress_shim_core::dns::{self, Question};
 
@@ -172,18 +174,12 @@ pub unsafe fn filter_answer(
 /// # Safety
 /// The state is one of libc's, or null.
 unsafe fn set_no_data(state: *mut c_void) {
-    const NO_DATA: c_int = 4;
-    unsafe extern "C" {
-        safe fn __h_errno_location() -> *mut c_int;
-    }
+    set_h_errno(NO_DATA);
     let state = if state.is_null() { __res_state() } else { state.cast() };
-    // SAFETY: the thread's own place, and this function's own contract.
-    unsafe {
-        __h_errno_location().write(NO_DATA);
-        // musl has the state for its size alone.
-        if is_glibc() {
-            (&raw mut (*state).h_errno).write(NO_DATA);
-        }
+    // musl has the state for its size alone.
+    if is_glibc() {
+        // SAFETY: this function's own contract.
+        unsafe { (&raw mut (*state).h_errno).write(NO_DATA) };
     }
 }
 
@@ -733,7 +729,6 @@ mod tests {
 
     #[test]
     fn an_answer_without_records_is_an_error_where_libc_makes_the_question() {
-        const NO_DATA: c_int = 4;
         let (reply, filtered) = reply_and_filtered();
         let whole = c_int::try_from(reply.len()).expect("it is short");
         let rest = c_int::try_from(filtered.len()).expect("it is short");

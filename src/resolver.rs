@@ -12,7 +12,7 @@ use log::Level;
 use log::LevelFilter;
 
 use crate::logging::{self, log_once};
-use crate::process::{self, keeping_errno};
+use crate::process::{self, NO_DATA, TRY_AGAIN, keeping_errno};
 use crate::state;
 
 /// The type of getaddrinfo(3).
@@ -63,15 +63,13 @@ impl Lookup {
     /// If a server has failed and then a search domain has no such name, glibc returns `EAI_AGAIN` for all families, but
     /// `EAI_NONAME` for IPv4 alone. `h_errno` still has the failure.
     fn ask_with(self, hints: &addrinfo) -> c_int {
-        let error = __h_errno_location();
-        // SAFETY: h_errno's address is valid as long as its thread lives.
-        unsafe { error.write(0) };
         let lookup = Self { hints, ..self };
+        if !process::is_glibc() {
+            return lookup.ask();
+        }
+        process::set_h_errno(0);
         match lookup.ask() {
-            // SAFETY: as above.
-            libc::EAI_NONAME if process::is_glibc() && unsafe { error.read() } == TRY_AGAIN => {
-                libc::EAI_AGAIN
-            }
+            libc::EAI_NONAME if process::h_errno() == TRY_AGAIN => libc::EAI_AGAIN,
             status => status,
         }
     }
@@ -361,12 +359,6 @@ fn free(list: *mut addrinfo) {
 
 /// glibc's error for a host that only has addresses of another family (netdb.h).
 const EAI_ADDRFAMILY: c_int = -9;
-/// The value of `h_errno` if a server has failed (netdb.h).
-const TRY_AGAIN: c_int = 2;
-
-unsafe extern "C" {
-    safe fn __h_errno_location() -> *mut c_int;
-}
 
 // --- gethostbyname2 ------------------------------------------------------------------------------------
 
@@ -383,9 +375,6 @@ pub type GetHostByName2R = unsafe extern "C" fn(
     *mut *mut hostent,
     *mut c_int,
 ) -> c_int;
-
-/// `NO_DATA` of <netdb.h>: the host exists, but has no address of that family.
-const NO_DATA: c_int = 4;
 
 /// The policy of `gethostbyname2`: libc's answer. For a listed name with `AF_INET6` it is libc's answer for a host
 /// without IPv6 addresses.
@@ -408,7 +397,7 @@ pub unsafe fn host(real: GetHostByName2, name: *const c_char, family: c_int) -> 
 /// # Safety
 /// As for [`host`].
 unsafe fn host_without_ipv6(real: GetHostByName2, name: *const c_char) -> *mut hostent {
-    // SAFETY: this function's own contract; h_errno's address is valid as long as its thread lives.
+    // SAFETY: this function's own contract.
     unsafe {
         if real(name, libc::AF_INET).is_null() {
             return null_mut();
@@ -417,7 +406,7 @@ unsafe fn host_without_ipv6(real: GetHostByName2, name: *const c_char) -> *mut h
             // As in `no_addresses`: musl up to 1.2.3 reports HOST_NOT_FOUND.
             return real(c"127.0.0.1".as_ptr(), libc::AF_INET6);
         }
-        *__h_errno_location() = NO_DATA;
+        process::set_h_errno(NO_DATA);
         null_mut()
     }
 }
@@ -880,7 +869,7 @@ mod tests {
     const HOST_NOT_FOUND: c_int = 1;
 
     unsafe extern "C" fn fake_host(name: *const c_char, family: c_int) -> *mut hostent {
-        // SAFETY: the tests pass C strings; h_errno is this thread's own.
+        // SAFETY: the tests pass C strings.
         unsafe {
             let name = CStr::from_ptr(name).to_string_lossy().into_owned();
             let found = HOST.with_borrow_mut(|(has_ipv4, calls)| {
@@ -890,7 +879,7 @@ mod tests {
             if found {
                 return std::ptr::dangling_mut();
             }
-            *__h_errno_location() = HOST_NOT_FOUND;
+            process::set_h_errno(HOST_NOT_FOUND);
             null_mut()
         }
     }
@@ -924,11 +913,10 @@ mod tests {
         for (has_ipv4, wanted) in [(true, NO_DATA), (false, HOST_NOT_FOUND)] {
             HOST.set((has_ipv4, Vec::new()));
             let name = c"host.example".as_ptr();
+            process::set_h_errno(77);
             // SAFETY: a gethostbyname2(3), and a C string.
-            let seen = unsafe {
-                *__h_errno_location() = 77;
-                (host_without_ipv6(fake_host, name), *__h_errno_location())
-            };
+            let host = unsafe { host_without_ipv6(fake_host, name) };
+            let seen = (host, process::h_errno());
             assert_eq!(seen, (null_mut(), wanted), "host, h_errno");
             let (mut result, mut error) = (std::ptr::dangling_mut(), 77);
             let (host, buffer) = (null_mut(), null_mut());

@@ -177,14 +177,14 @@ fn connect_fits_on_the_smallest_stacks_and_a_log_line_on_the_usual_ones() {
     const MOST: u32 = 360;
     /// i386 passes arguments on the stack, which a hook aligns first. Not even libc's connect has room on the smallest one.
     const MOST_OF_32_BITS: u32 = 480;
-    /// Where the system calls for a socket's options go through libc's syscall(3) (`option_call` in src/process.rs).
+    /// Where the system calls for a socket's options go through libc's syscall(3) (`option_call` in src/calls.rs).
     const MOST_BY_LIBC: u32 = 600;
     in_each_architecture(|environment| {
         if environment.has_large_frames() {
             return skip(environment, LARGE_FRAMES);
         }
         let most = match environment.to_string().split('-').next() {
-            Some("armhf" | "riscv64") => MOST_BY_LIBC,
+            Some("armhf") => MOST_BY_LIBC,
             _ if environment.bits == 64 => MOST,
             _ => MOST_OF_32_BITS,
         };

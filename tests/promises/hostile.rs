@@ -238,15 +238,21 @@ fn a_handler_of_sigsys_may_answer_the_librarys_system_calls() {
         let scratch = Scratch::new();
         let log = scratch.join("log");
         let stub = environment.shared_library("stub");
-        let mut bare = environment.bare(&program);
-        preload(&mut bare, &[&stub]);
-        expect_in_lab(bare, "keepalive off\ndual 46\nhandled 0\n");
         let settings =
             [("IPV4_ONLY", "dual.example.com"), ("LOG", "debug"), ("LOG_FILE", text(&log))];
-        let mut shimmed = environment.shimmed(&program, &settings);
-        preload(&mut shimmed, &[&environment.library, &stub]);
-        expect_in_lab(shimmed, "keepalive on 60/60/5\ndual 4\nhandled 1\n");
-        crate::harness::log::expect_lines(&log, 3);
+        for (how, bare_says, says) in [
+            ("trapped", "handled 0, pending 0", "handled 1, pending 0"),
+            // What the program itself blocks stays blocked.
+            ("pending", "handled 0, pending 1", "handled 0, pending 1"),
+        ] {
+            let mut bare = with(environment.bare(&program), [how]);
+            preload(&mut bare, &[&stub]);
+            expect_in_lab(bare, &format!("keepalive off\ndual 46\n{bare_says}\n"));
+            let mut shimmed = with(environment.shimmed(&program, &settings), [how]);
+            preload(&mut shimmed, &[&environment.library, &stub]);
+            expect_in_lab(shimmed, &format!("keepalive on 60/60/5\ndual 4\n{says}\n"));
+        }
+        crate::harness::log::expect_lines(&log, 6);
     });
 }
 

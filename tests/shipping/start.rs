@@ -1,4 +1,4 @@
-//! What a start runs of the shipped library stands together, because each page that it touches takes time. The test
+//! The code of the shipped library that a start runs is kept together, because each page that a start touches takes time. The test
 //! runs a program step by step, and notes the steps in the library.
 
 use std::collections::BTreeSet;
