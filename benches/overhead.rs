@@ -83,10 +83,7 @@ fn connects(environment: &Environment) {
         &[
             side("nothing preloaded", || with(environment.bare(program), &["connect", "500"])),
             side("libkeepalive", || {
-                with(
-                    libkeepalive(environment, program, Path::new(LIBKEEPALIVE)),
-                    &["connect", "500"],
-                )
+                with(libkeepalive(environment, program, LIBKEEPALIVE), &["connect", "500"])
             }),
             side("egress-shim", shimmed(DEFAULTS)),
             side("egress-shim, enforce", shimmed(ENFORCE)),
@@ -254,9 +251,7 @@ fn memory(environment: &Environment) {
             measure,
             &[
                 side("nothing preloaded", || environment.bare(program)),
-                side("libkeepalive", || {
-                    libkeepalive(environment, program, Path::new(LIBKEEPALIVE))
-                }),
+                side("libkeepalive", || libkeepalive(environment, program, LIBKEEPALIVE)),
                 side("egress-shim, ten hosts", || environment.shimmed(program, TEN_HOSTS)),
             ],
         );
@@ -277,7 +272,8 @@ fn wall_clock(command: &mut Command) -> f64 {
     time.as_secs_f64() * 1e9
 }
 
-fn libkeepalive(environment: &Environment, program: &Path, library: &Path) -> Command {
+fn libkeepalive(environment: &Environment, program: &Path, library: impl AsRef<Path>) -> Command {
+    let library = library.as_ref();
     assert!(library.exists(), "libkeepalive0 is not installed: run scripts/bench");
     let mut command = preloaded(environment, program, library);
     command.envs([("KEEPIDLE", "60"), ("KEEPINTVL", "60"), ("KEEPCNT", "5")]);

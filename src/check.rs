@@ -37,8 +37,9 @@ pub fn answer_if_asked(next_getaddrinfo: fn() -> GetAddrInfo) {
     let mut out = Lines(question.descriptor);
     let _ = out.write_str(LOADED);
     // SAFETY: it is the type of getaddrinfo(3).
-    let of_program = unsafe { of_program(c"getaddrinfo") };
-    let getaddrinfo = of_program.filter(|_| question.with_library).unwrap_or_else(next_getaddrinfo);
+    let of_program = || unsafe { of_program(c"getaddrinfo") };
+    let getaddrinfo = question.with_library.then(of_program).flatten();
+    let getaddrinfo = getaddrinfo.unwrap_or_else(next_getaddrinfo);
     let first = resolve(&question, getaddrinfo, &mut out);
     let _ = write!(out, "{}", Line::Resolved);
     if question.with_library

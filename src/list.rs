@@ -6,9 +6,9 @@
 //! There are two blocks: one in force, and a spare one that the next list is written to. After reading, a reader
 //! checks that nobody has written to its block meanwhile.
 //!
-//! **The loader** is one thread at a time ([`Loader`]). While it loads, its signals except SIGSYS are blocked, so no handler jumps
-//! out of the load or asks for the list in the middle of it. Only while it reads a file that may hang, handlers can
-//! run. If one jumps out there, [`LEFT_FILE`] and [`LEFT_TEXT`] record what the thread has left open.
+//! **The loader** is one thread at a time ([`Loader`]). While it loads, its signals except SIGSYS are blocked, so no
+//! handler jumps out of the load or asks for the list in the middle of it. Only while it reads a file that may hang,
+//! handlers can run. If one jumps out there, [`LEFT_FILE`] and [`LEFT_TEXT`] record what the thread has left open.
 //!
 //! **A look** at the file is one stat(2), at most once a second, in a lookup. A reply never looks: recv(2) makes
 //! no such system calls.
@@ -1021,7 +1021,7 @@ mod tests {
         const PATH: &[u8] = b"/sys/devices/system/cpu/possible";
         let _turn = TURN.lock();
         let Ok(page) = read(PATH, LARGEST_FILE, false) else {
-            return egress_shim_harness::skip("a file of sysfs", "there is none");
+            return egress_shim_harness::skip("a file of sysfs", "no sysfs is mounted");
         };
         assert!(!page.is_whole, "{} bytes", page.bytes.len());
         make_list(text("good.test"));

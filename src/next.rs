@@ -110,7 +110,7 @@ fn anywhere(name: &CStr) -> Option<*mut c_void> {
 }
 
 /// The next definition, if it was loaded with the program. The loader of glibc before 2.34 is not asked: it would end the
-/// process if there is none.
+/// process for a symbol that no library has.
 #[cold]
 fn loaded_with_program(name: &CStr) -> Option<*mut c_void> {
     behind(name, Hidden::Not).or_else(|| in_front(name))

@@ -1,5 +1,6 @@
 //! Functions that the shipped file brings along, because some libcs lack them or have them in a library that is not
-//! always loaded, or because no start needs libc's. They are compiled only with `--cfg portable`, which `scripts/build-portable` passes.
+//! always loaded, or because no start needs libc's. They are compiled only with `--cfg portable`, which
+//! `scripts/build-portable` passes.
 //!
 //! The linker binds the calls of `NAME` to `__wrap_NAME` here, for each line `wrapped NAME` of tests/elf.golden, and its
 //! version script exports nothing of this.

@@ -5,8 +5,8 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::time::Instant;
 
+use super::faults::fail;
 use super::settings::{command, large};
-use crate::harness::environment::preload;
 use crate::harness::run::{expect_says, output, run, said, stderr, stdout};
 use crate::harness::scratch::text;
 use crate::harness::strace::traced;
@@ -177,13 +177,9 @@ fn a_look_that_is_refused_changes_nothing_and_is_no_warning() {
             let list = scratch.file("list", "one.test\n");
             let actions = [["look", "one.test"], A_LOOK, ["look", "one.test"]].concat();
             let mut command = command(environment, &[("IPV4_ONLY_FILE", text(&list))], &actions);
-            let next = environment.shared_library("next_getaddrinfo");
-            let faults = environment.shared_library("faults");
-            preload(&mut command, &[&environment.library, &next, &faults]);
             // The root directory is looked at before.
-            command.envs([("FAULT_CALL", "stat"), ("FAULT_AT", "1")]);
+            fail(&mut command, environment, ("stat", 1), error);
             command.env("FAULT_FILE", scratch.join("told"));
-            command.env("FAULT_ERRNO", error.to_string());
             expect_says(command, &"one.test IPv4\n".repeat(2));
             assert!(scratch.join("told").exists(), "the look is refused");
         }

@@ -168,6 +168,16 @@ fn many_threads_connect_and_resolve_without_growth() {
 /// On ppc64le a connect takes 660 bytes more and a reply 3.3 KiB, on s390x 1.4 and 7.6 KiB.
 const LARGE_FRAMES: &str = "its frames are larger by its ABI";
 
+/// The bytes of stack that a call takes, as `stack.c` prints them after what became of the call.
+#[track_caller]
+fn stack_of(mut command: Command, wanted: &str) -> u32 {
+    let seen = said(&run(&mut command));
+    let bytes = seen.strip_prefix(&format!("{wanted}, "));
+    bytes
+        .and_then(|rest| rest.strip_suffix(" bytes\n")?.parse().ok())
+        .unwrap_or_else(|| panic!("wanted \"{wanted}, N bytes\", seen {seen:?}: {command:?}"))
+}
+
 /// `AT_MINSIGSTKSZ` differs between processors (AVX-512 leaves a handler less of it), so the bytes are measured, on
 /// larger stacks too. A debug line takes some 2 KiB, which the smallest signal stack and musl's smallest thread do not
 /// have.
@@ -209,17 +219,9 @@ fn connect_fits_on_the_smallest_stacks_and_a_log_line_on_the_usual_ones() {
                 continue;
             }
             for timings in ["new", "own"] {
-                let taken = |command: Command, keepalive: &str| -> u32 {
-                    let mut command = with(command, [which, more, timings]);
-                    let seen = said(&run(&mut command));
-                    let bytes = seen
-                        .strip_prefix(&format!("keepalive {keepalive}, "))
-                        .and_then(|rest| rest.strip_suffix(" bytes\n"))
-                        .and_then(|bytes| bytes.parse().ok());
-                    bytes.unwrap_or_else(|| {
-                        let wanted = format!("keepalive {keepalive}, N bytes");
-                        panic!("wanted {wanted:?}, seen {seen:?}: {command:?}")
-                    })
+                let taken = |command, keepalive| {
+                    let command = with(command, [which, more, timings]);
+                    stack_of(command, &format!("keepalive {keepalive}"))
                 };
                 let bare =
                     taken(environment.bare(&program), if timings == "own" { "on" } else { "off" });
@@ -255,14 +257,7 @@ fn the_first_recvmsg_and_keepalive_off_fit_on_the_smallest_signal_stack() {
         for (call, bare, shimmed) in
             [("message", "received -1", "received -1"), ("off", "idle time 7200", "idle time 60")]
         {
-            let taken = |command: Command, wanted: &str| -> u32 {
-                let mut command = with(command, ["signal", "0", call]);
-                let seen = said(&run(&mut command));
-                let bytes = seen
-                    .strip_prefix(&format!("{wanted}, "))
-                    .and_then(|rest| rest.strip_suffix(" bytes\n")?.parse().ok());
-                bytes.unwrap_or_else(|| panic!("wanted {wanted}, N bytes: {seen:?}: {command:?}"))
-            };
+            let taken = |command, wanted| stack_of(with(command, ["signal", "0", call]), wanted);
             let bare = taken(environment.bare(&program), bare);
             let shimmed = taken(environment.shimmed(&program, &[]), shimmed);
             let seen = format!("{call} takes {bare} bytes bare, {shimmed} with the shim");
@@ -280,12 +275,9 @@ fn a_dns_reply_takes_at_most_3_kib_of_stack() {
             return skip(environment, LARGE_FRAMES);
         }
         let program = environment.program("stack");
-        let taken = |command: Command, received: u32| -> u32 {
-            let output = output(&mut with(command, ["thread", "4096", "reply"]));
-            let bytes = output
-                .strip_prefix(&format!("received {received}, "))
-                .and_then(|rest| rest.strip_suffix(" bytes\n")?.parse().ok());
-            bytes.unwrap_or_else(|| panic!("wanted received {received}, N bytes: {output:?}"))
+        let taken = |command, received| {
+            let command = with(command, ["thread", "4096", "reply"]);
+            stack_of(command, &format!("received {received}"))
         };
         let bare = taken(environment.bare(&program), 62);
         let listed = [("IPV4_ONLY", "dual.example.com")];

@@ -1,15 +1,26 @@
 //! Calls of the library's own that fail, one after the other: the program notices none of them.
 
 use std::fs;
+use std::process::Command;
 
 use super::settings::{command, large};
 use crate::harness::environment::preload;
 use crate::harness::run::{run, stderr, stdout};
 use crate::harness::scratch::text;
-use crate::harness::{Scratch, expect, in_each_environment};
+use crate::harness::{Environment, Scratch, expect, in_each_environment};
 
 /// More system calls than the library makes in one of these runs.
 const MANY: usize = 300;
+
+/// Has one of the library's system calls fail: the `at`-th of this name, the first being 0. The command's lookups ask nobody
+/// (`next_getaddrinfo.c`).
+pub fn fail(command: &mut Command, environment: &Environment, (call, at): (&str, i32), error: i32) {
+    let next = environment.shared_library("next_getaddrinfo");
+    let faults = environment.shared_library("faults");
+    preload(command, &[&environment.library, &next, &faults]);
+    let [at, error] = [at, error].map(|number| number.to_string());
+    command.envs([("FAULT_CALL", call), ("FAULT_AT", &at), ("FAULT_ERRNO", &error)]);
+}
 
 /// What the program prints, but for what the library is there to change.
 fn plain(output: &str) -> String {

@@ -9,6 +9,7 @@ use std::process::{Command, Output};
 use std::thread;
 use std::time::Duration;
 
+use super::faults::fail;
 use super::settings::{command, large};
 use crate::harness::environment::preload;
 use crate::harness::lab::{LAB, SILENT};
@@ -108,6 +109,10 @@ fn expect_one_complaint(errors: &str, wrong: &str) {
     assert!(right, "one line that ends with {wrong:?} and what is done, seen {errors:?}");
 }
 
+/// The opening of a large list at its first load. Before that the table of mounts, the root directory and the list are
+/// opened, when the library loads.
+const FIRST_LOAD: (&str, i32) = ("open", 3);
+
 /// Each is what a call gives that finds no free descriptor, no memory, or a signal.
 #[test]
 fn a_list_that_cannot_be_opened_is_reported_once_and_loaded_later() {
@@ -117,12 +122,8 @@ fn a_list_that_cannot_be_opened_is_reported_once_and_loaded_later() {
     let actions = ["look", LISTED, "look", LISTED, "sleep", "1100", "look", LISTED];
     let fail_with = |environment: &Environment, error: i32, words: &str| {
         let mut command = command(environment, &settings, &actions);
-        let next = environment.shared_library("next_getaddrinfo");
-        let faults = environment.shared_library("faults");
-        preload(&mut command, &[&environment.library, &next, &faults]);
-        // At load the table of mounts, the root directory and the list, and then the list.
-        command.envs([("FAULT_CALL", "open"), ("FAULT_AT", "3")]);
-        let output = run(command.env("FAULT_ERRNO", error.to_string()));
+        fail(&mut command, environment, FIRST_LOAD, error);
+        let output = run(&mut command);
         let wanted = format!("{LISTED} any\n{LISTED} any\n{LISTED} IPv4\n");
         expect(format!("errno {error}"), stdout(&output), wanted);
         expect_one_complaint(&stderr(&output), words);
@@ -150,12 +151,8 @@ fn a_wrong_pattern_of_the_variable_is_reported_once_by_two_loads() {
     let actions = ["look", LISTED, "sleep", "1100", "look", LISTED];
     in_each_environment(|environment| {
         let mut command = command(environment, &settings, &actions);
-        let next = environment.shared_library("next_getaddrinfo");
-        let faults = environment.shared_library("faults");
-        preload(&mut command, &[&environment.library, &next, &faults]);
-        // As above: the first load of the list fails.
-        command.envs([("FAULT_CALL", "open"), ("FAULT_AT", "3")]);
-        let output = run(command.env("FAULT_ERRNO", libc::EMFILE.to_string()));
+        fail(&mut command, environment, FIRST_LOAD, libc::EMFILE);
+        let output = run(&mut command);
         expect("", stdout(&output), format!("{LISTED} any\n{LISTED} IPv4\n"));
         let errors = stderr(&output);
         let count = |words: &str| errors.lines().filter(|line| line.contains(words)).count();
@@ -187,17 +184,14 @@ fn a_list_that_finds_no_memory_is_reported_once_and_loaded_later() {
 fn patterns_of_the_variable_that_find_no_memory_are_reported() {
     let settings = [("IPV4_ONLY", format!("{LISTED},").repeat(2_000))];
     in_each_environment(|environment| {
-        let next = environment.shared_library("next_getaddrinfo");
-        let faults = environment.shared_library("faults");
-        let run = |fault: &str| {
+        let run = |fault| {
             let mut command = command(environment, &settings, &["look", LISTED]);
-            preload(&mut command, &[&environment.library, &next, &faults]);
-            command.env("FAULT_CALL", "mmap").env("FAULT_AT", fault);
-            said(&run(command.env("FAULT_ERRNO", libc::ENOMEM.to_string())))
+            fail(&mut command, environment, ("mmap", fault), libc::ENOMEM);
+            said(&run(&mut command))
         };
-        expect("with memory", run("-1"), format!("{LISTED} IPv4\n"));
+        expect("with memory", run(-1), format!("{LISTED} IPv4\n"));
         let complaint = "EGRESS_SHIM: \"\": out of memory for the settings; ignoring some of them";
-        expect("without", run("0"), format!("{LISTED} any\negress-shim: {complaint}\n"));
+        expect("without", run(0), format!("{LISTED} any\negress-shim: {complaint}\n"));
     });
 }
 

@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::harness::environment::preload;
+use super::faults::fail;
 use crate::harness::lab::LAB;
 use crate::harness::run::{
     before, expect_says, limit, result, run, run_meanwhile, said, stderr, stdout, with,
@@ -595,9 +595,7 @@ fn a_log_file_that_needs_more_privilege_is_no_line_in_the_output() {
         assert!(stderr(&strict).contains("Permission denied"), "{}", said(&strict));
         // As for a file that nobody may change (chattr(1)).
         let mut command = environment.shimmed(environment.program("show"), &settings);
-        preload(&mut command, &[&environment.library, &environment.shared_library("faults")]);
-        command.envs([("FAULT_CALL", "open"), ("FAULT_AT", "0")]);
-        command.env("FAULT_ERRNO", libc::EPERM.to_string());
+        fail(&mut command, environment, ("open", 0), libc::EPERM);
         expect_says(command, "keepalive on 60/60/5\n");
     });
 }

@@ -1,14 +1,14 @@
-//! The code of the shipped library that a start runs is kept together, because each page that a start touches takes time. The test
-//! runs a program step by step, and notes the steps in the library.
+//! The code of the shipped library that a start runs is kept together, because each page that a start touches takes time.
+//! The test runs a program step by step, and notes the steps in the library.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::Command;
 use std::ptr::null_mut;
 
+use crate::harness::run::{before, result};
 use crate::harness::{Environment, ROOT};
 
 const PAGE: usize = 4096;
@@ -16,13 +16,8 @@ const PAGE: usize = 4096;
 /// The places in the library's file that a program executes, and the bytes of stack that are in use meanwhile.
 #[allow(clippy::zombie_processes, reason = "waitpid(2) takes its end")]
 fn steps(command: &mut Command, library: &Path) -> (BTreeSet<usize>, usize) {
-    let traced = || {
-        // SAFETY: ptrace(2) with a request that takes no pointers.
-        let result = unsafe { libc::ptrace(libc::PTRACE_TRACEME, 0, null_mut::<u8>(), 0) };
-        if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-    };
-    // SAFETY: a system call.
-    let child = unsafe { command.pre_exec(traced) }.spawn().expect("the program starts");
+    let child = before(command, || request(libc::PTRACE_TRACEME, 0)).spawn();
+    let child = child.expect("the program starts");
     let process = libc::pid_t::try_from(child.id()).expect("an id");
     let ended = || {
         let mut status = 0;
@@ -35,17 +30,12 @@ fn steps(command: &mut Command, library: &Path) -> (BTreeSet<usize>, usize) {
         }
         libc::WIFEXITED(status)
     };
-    let go_on = |request| {
-        // SAFETY: ptrace(2) with a request that takes no pointers.
-        let result = unsafe { libc::ptrace(request, process, null_mut::<u8>(), 0) };
-        assert_eq!(result, 0, "{}", io::Error::last_os_error());
-    };
     let mut code: Option<[usize; 2]> = None;
     let (mut places, mut lowest, mut highest) = (BTreeSet::new(), usize::MAX, 0);
     while !ended() {
         let Some([from, to]) = code else {
             code = code_of(library, process);
-            go_on(libc::PTRACE_SYSCALL);
+            request(libc::PTRACE_SYSCALL, process).expect("it goes on");
             continue;
         };
         let (counter, stack) = registers(process);
@@ -53,9 +43,16 @@ fn steps(command: &mut Command, library: &Path) -> (BTreeSet<usize>, usize) {
             places.insert(counter - from);
             (lowest, highest) = (lowest.min(stack), highest.max(stack));
         }
-        go_on(libc::PTRACE_SINGLESTEP);
+        request(libc::PTRACE_SINGLESTEP, process).expect("it goes on");
     }
     (places, highest.saturating_sub(lowest))
+}
+
+/// Makes a request of ptrace(2) that takes no pointers.
+fn request(request: libc::c_uint, process: libc::pid_t) -> io::Result<()> {
+    // SAFETY: without pointers the call takes numbers.
+    let status = unsafe { libc::ptrace(request, process, null_mut::<u8>(), 0) };
+    result(libc::c_int::try_from(status).unwrap_or(-1))
 }
 
 /// The addresses of the library's code, if the loader has relocated the library: its relocated data is read-only then.
@@ -81,9 +78,9 @@ fn registers(process: libc::pid_t) -> (usize, usize) {
             iov_base: (&raw mut registers).cast(),
             iov_len: size_of::<libc::user_regs_struct>(),
         };
-        let result =
+        let status =
             libc::ptrace(libc::PTRACE_GETREGSET, process, NT_PRSTATUS as *mut u8, &raw mut place);
-        assert_eq!(result, 0, "{}", io::Error::last_os_error());
+        assert_eq!(status, 0, "{}", io::Error::last_os_error());
         registers
     };
     #[cfg(target_arch = "x86_64")]
